@@ -1,0 +1,32 @@
+/*
+ * An error that a person will read: an errno and one sentence.
+ *
+ * Functions that can fail in ways a person must understand take a
+ * "struct error *ret_err" as their last parameter, fill it on failure and return
+ * the negative errno. NULL is allowed: the caller does not want the sentence.
+ * The sentence names provider, path, key names, file and line; never a value.
+ * It is cut at ERROR_TEXT_MAX bytes (on a character boundary), never overrun,
+ * and control characters in it are replaced by '?' so that it fits one log line.
+ */
+#ifndef CONNECTFS_BASE_ERROR_H
+#define CONNECTFS_BASE_ERROR_H
+
+#include <stdarg.h>
+
+enum { ERROR_TEXT_MAX = 1023 };
+
+struct error {
+	int code; /* a positive errno; 0: no error */
+	char text[ERROR_TEXT_MAX + 1];
+};
+
+#define ERROR_INIT { 0, "" }
+
+/* Fills err (NULL allowed) and returns -code, so: return error_set(err, EINVAL, "…"); */
+int error_set(struct error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int error_vset(struct error *err, int code, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+/* Puts a prefix ("orders.properties:12: ") before the sentence. NULL err allowed. Returns -err->code. */
+int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

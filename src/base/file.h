@@ -1,0 +1,66 @@
+/*
+ * Files that others write: reading them whole and safely, and telling whether they changed.
+ */
+#ifndef CONNECTFS_BASE_FILE_H
+#define CONNECTFS_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+
+/* What statx tells of a file, enough to see that it changed. */
+struct file_stamp {
+	bool exists;
+	uint64_t dev, ino, size;
+	int64_t mtime_ns, ctime_ns;
+	uint32_t mode; /* st_mode */
+};
+
+/* How long after a change of ctime another change may bear the same time: a tick of the
+ * slowest kernel (CONFIG_HZ=100) and one more, since multigrain time stamps came with 6.13. */
+enum { FILE_STAMP_COARSE_MS = 20 };
+
+/* Follows symlinks. A file that isn't there (ENOENT, ENOTDIR) is 0 with exists=false; other
+ * errors are -errno. May block on a remote file system. */
+int file_stamp_take(const char *path, struct file_stamp *ret);
+bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b);
+/* Was the ctime younger than FILE_STAMP_COARSE_MS at real_ns? Then read again later. */
+bool file_stamp_is_young(const struct file_stamp *s, int64_t real_ns);
+
+/* True where a statx can be trusted not to block: a file system of this machine that is
+ * neither FUSE nor a network's nor an automount. By statfs f_type; unknown types are remote. */
+bool file_is_local(int fd);
+
+/* The device number no file may lie on: our own mount (0: none yet). Reading it would wait for
+ * ourselves. Set by the worker when it has the device; any thread. */
+void file_set_own_device(dev_t dev);
+/* The mount point as well, canonical, for the test by name. Copied. -ENOMEM. */
+int file_set_own_mountpoint(const char *path);
+/* True when the path, lexically normalised, is our mount point or below it. */
+bool file_is_own_mountpoint(const char *path);
+
+struct file_read {
+	struct file_stamp stamp; /* as fstat told after the last byte; equal before and after */
+	bool local;
+};
+
+/*
+ * Reads a whole regular file into out (a buffer with its maximum) by
+ * O_RDONLY|O_NONBLOCK|O_CLOEXEC|O_NOCTTY; never reads from a FIFO, device or directory.
+ * 0, or -errno with a sentence without the path: -ENOENT, -EACCES, -EISDIR/-EINVAL (no regular
+ * file), -EFBIG (over the buffer's maximum), -ELOOP with "lies on this mount itself" for our own
+ * mount, -EAGAIN (it changed while it was read, three times in a row).
+ * ret->stamp is filled as far as known also on failure. May block: for the pool.
+ */
+int file_read_all(const char *path, struct buf *out, struct file_read *ret, struct error *ret_err);
+/* The same for a descriptor that the caller opened with openat(), name being only for messages. */
+int file_read_fd(int fd, struct buf *out, struct file_read *ret, struct error *ret_err);
+
+/* Lexical normalisation as java.nio.file.Path.normalize(): "." and "..", double slashes; no
+ * file system access. ret has size bytes; -ENAMETOOLONG. */
+int file_normalize(const char *path, char *ret, size_t size);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * A small pool of threads for file I/O that may block (NFS, automounts, FIFOs).
+ *
+ * Jobs run in POOL_THREADS threads and are completed in the loop's thread. A job has a
+ * deadline: when it passes, the job is completed with -ETIMEDOUT, and the thread that is stuck
+ * in it no longer counts, so another takes its place (POOL_STUCK_MAX stuck threads at most;
+ * beyond that jobs wait, and time out). All threads block all signals.
+ */
+#ifndef CONNECTFS_BASE_POOL_H
+#define CONNECTFS_BASE_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/loop.h"
+
+enum {
+	POOL_THREADS = 4,
+	POOL_STUCK_MAX = 16
+};
+
+struct pool;
+struct pool_job;
+
+int pool_new(struct loop *loop, struct pool **ret); /* threads start with the first job */
+/* Waits for running jobs that are not stuck; queued ones are dropped (their free_arg runs). */
+void pool_free(struct pool *p);
+
+/*
+ * Runs work(arg) in a thread of the pool, then done(result, arg) in the loop's thread, where
+ * result is work's, or -ETIMEDOUT when deadline_ms (from now) passed first, also while the job
+ * was still queued. After done no callback touches arg but free_arg(arg), which runs once
+ * work has returned as well, in whichever thread comes last (so free_arg must be safe in any).
+ * work must touch only arg. Loop's thread only. NULL: out of memory (nothing is called).
+ */
+struct pool_job *pool_submit(struct pool *p, int (*work)(void *arg), void (*done)(int result, void *arg),
+                             void (*free_arg)(void *arg), void *arg, int64_t deadline_ms);
+/* done will not be called; free_arg will. Loop's thread, before done. */
+void pool_cancel(struct pool_job *job);
+
+#endif
