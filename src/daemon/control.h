@@ -1,0 +1,39 @@
+/*
+ * What supervisor and worker tell each other: packets over a SOCK_SEQPACKET socket pair, small, of a
+ * fixed layout, descriptors attached. The supervisor never parses text from the worker; it shows it.
+ */
+#ifndef CONNECTFS_DAEMON_CONTROL_H
+#define CONNECTFS_DAEMON_CONTROL_H
+
+#include <stdint.h>
+
+enum control_op {
+	/* supervisor → worker */
+	CONTROL_DEVICE = 1, /* fd: /dev/fuse, mounted; dev_major, dev_minor */
+	CONTROL_NOTIFIER,   /* fd: the notifier's socket; pid */
+	CONTROL_STOP,       /* end in order: answer what is parked, leave */
+	/* worker → supervisor */
+	CONTROL_CONFIGURED, /* settings read and good, listing made: ready for the device; uid, gid: the
+	                       files' owner */
+	CONTROL_READY,      /* FUSE_INIT is answered */
+	CONTROL_FAILED,     /* text: the sentences to show; then it leaves. status: the exit status */
+	CONTROL_NOTIFIER_LOST, /* the notifier hung up or is stuck: another one, please */
+};
+
+enum { CONTROL_TEXT_MAX = 8192 };
+
+struct control_message {
+	uint32_t op;
+	uint32_t uid, gid;
+	int32_t pid, status;
+	uint32_t dev_major, dev_minor;
+	uint32_t restarts; /* with CONTROL_DEVICE: how many workers there were before */
+	char text[CONTROL_TEXT_MAX]; /* NUL-terminated; only as much as is used is sent */
+};
+
+/* fd -1: none attached. 0 or -errno (-EAGAIN: the socket is full). */
+int control_send(int socket, const struct control_message *m, int fd);
+/* One packet; *ret_fd is -1 or CLOEXEC and the caller's. 0; -ENOTCONN at the end; -errno. */
+int control_receive(int socket, struct control_message *ret, int *ret_fd);
+
+#endif

@@ -1,0 +1,46 @@
+/*
+ * Mounting, unmounting, and telling whose mount it is, without ever touching a mount: a dead or
+ * stopped one can hang whoever looks at it.
+ */
+#ifndef CONNECTFS_DAEMON_MOUNT_H
+#define CONNECTFS_DAEMON_MOUNT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct mount_options {
+	bool allow_other;
+	const char *fsname;  /* what df and /proc/mounts show: SOURCE */
+	const char *kernel;  /* further options for the kernel, comma-separated ("noexec,nodev"), or NULL */
+};
+
+/* Canonical form of a mount point, whose last component is never looked at: realpath of the
+ * directory that holds it, and its name. malloc'ed in *ret. */
+int mount_canonical(const char *path, char **ret, struct error *ret_err);
+
+struct mount_entry {
+	bool found;
+	bool ours;           /* type fuse.connectfs */
+	unsigned major, minor;
+	char *source;        /* free */
+};
+/* The topmost mount at the canonical path, from /proc/self/mountinfo. 0 or -errno. */
+int mount_find(const char *path, struct mount_entry *ret);
+
+/* The lock of a mount point, held as long as its supervisor lives: flock on a file in
+ * /run/connectfs (root), else $XDG_RUNTIME_DIR/connectfs or /tmp/connectfs-UID (0700, ours). The
+ * file's content is the supervisor's process id. 0 with *ret_fd (CLOEXEC); -EBUSY with *ret_pid
+ * when another lives. */
+int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_err);
+/* For the end: removes the file and closes. */
+void mount_unlock(const char *path, int fd);
+
+/* Mounts and returns the device (CLOEXEC): mount(2) for root, else fusermount3. With
+ * default_permissions, nosuid, nodev, type fuse.connectfs. */
+int mount_open(const char *path, const struct mount_options *options, int *ret_fd, struct error *ret_err);
+/* Detaches it (umount2 or fusermount3 -u), lazily where it is busy. 0, -ENOENT/-EINVAL: not mounted. */
+int mount_close(const char *path, bool lazy);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * The file system: FUSE operations over the catalog, by libfuse's low-level interface.
+ *
+ * The FUSE threads run libfuse's multi-threaded loop over a device that the supervisor has mounted
+ * (fuse_session_custom_io). They serve what is fresh by themselves; an open that must wait is
+ * parked in the event thread. Nothing but open ever waits.
+ */
+#ifndef CONNECTFS_FS_FS_H
+#define CONNECTFS_FS_FS_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/loop.h"
+#include "core/engine.h"
+
+struct fs;
+
+enum {
+	/* Opens that wait at the same time; a further one is answered ETIMEDOUT at once. Bounds
+	 * memory, and (later) the journal. */
+	FS_PARKED_MAX = 4096,
+};
+
+struct fs_config {
+	const char *mountpoint; /* canonical */
+	uid_t owner;
+	gid_t group;
+	mode_t mode;            /* of the files */
+	bool debug;             /* -d: libfuse's own trace on stderr (requests, never bytes) */
+};
+
+/* Event thread. The engine must outlive it; installs itself as the engine's sink. 0 or -errno. */
+int fs_new(struct engine *engine, struct loop *loop, const struct fs_config *config, struct fs **ret);
+
+/*
+ * Serves device (taken over) in threads of its own. ready(arg) is called in the event thread when
+ * FUSE_INIT has been answered; ended(err, arg) when the session ended: err 0 after an unmount
+ * (ENODEV), else a negative errno. 0 or -errno.
+ */
+int fs_serve(struct fs *fs, int device, void (*ready)(void *arg), void (*ended)(void *arg, int err), void *arg);
+
+/* The notifier's socket (taken over; an earlier one is closed): SOCK_SEQPACKET, see
+ * notifier.h. notifier_pid: whose SETATTR, MKNOD and UNLINK are heard. Event thread.
+ * lost(arg) is called when the notifier hangs up. */
+int fs_set_notifier(struct fs *fs, int socket, pid_t notifier_pid, void (*lost)(void *arg), void *arg);
+
+/* Ends the threads (the session must have ended or the device been closed) and frees. All
+ * parked opens are answered EINTR first. */
+void fs_stop(struct fs *fs);
+void fs_free(struct fs *fs);
+
+#endif
