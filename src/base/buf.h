@@ -38,8 +38,9 @@ int buf_vaddf(struct buf *b, const char *fmt, va_list ap) __attribute__((format(
  * adds to len itself, n at most. */
 char *buf_reserve(struct buf *b, size_t n);
 
-/* Forgets (and wipes, where secret) the content; keeps the room. */
+/* Forgets (and wipes, where secret) the content; keeps the room, and the error. */
 void buf_reset(struct buf *b);
+/* Empties it; an error is forgotten as well, the maximum stays. */
 void buf_free(struct buf *b);
 
 static inline struct slice buf_slice(const struct buf *b)
@@ -48,7 +49,8 @@ static inline struct slice buf_slice(const struct buf *b)
 }
 
 /* Gives the memory to the caller, who frees it by free() or, from a secret buffer,
- * secmem_free(). "" and not NULL for an empty buffer; NULL only out of memory.
+ * secmem_free(). "" and not NULL for an empty buffer; NULL out of memory
+ * or after a failed operation.
  * The buffer is empty afterwards. */
 char *buf_steal(struct buf *b, size_t *ret_len);
 

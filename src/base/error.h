@@ -26,7 +26,8 @@ struct error {
 int error_set(struct error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int error_vset(struct error *err, int code, const char *fmt, va_list ap)
 	__attribute__((format(printf, 3, 0)));
-/* Puts a prefix ("orders.properties:12: ") before the sentence. NULL err allowed. Returns -err->code. */
+/* Puts a prefix ("orders.properties:12: ") before the sentence. Returns -err->code,
+ * and -EIO for a NULL err (which is allowed). */
 int error_prefix(struct error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

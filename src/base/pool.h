@@ -23,7 +23,8 @@ struct pool;
 struct pool_job;
 
 int pool_new(struct loop *loop, struct pool **ret); /* threads start with the first job */
-/* Waits for running jobs that are not stuck; queued ones are dropped (their free_arg runs). */
+/* Waits for running jobs that are not stuck (each until its deadline at most); queued ones are dropped.
+ * done is called for none any more, free_arg for all. Not from within a done. NULL allowed. */
 void pool_free(struct pool *p);
 
 /*

@@ -57,4 +57,7 @@ int secmem_harden_process(void);
 /* Makes jansson allocate here, so that its frees wipe. Once, before threads. */
 void secmem_install_jansson(void);
 
+/* For tests: the n-th allocation from now (1: the next one) fails; -1: none does. */
+void secmem_fail_after(long n);
+
 #endif

@@ -30,7 +30,9 @@ void watcher_free(struct watcher *w);                     /* NULL allowed; watch
 
 /*
  * Calls fn(events, name, arg) when the file at path (absolute) changes. name is NULL.
- * NULL with errno set: ENOMEM, ENOSPC (the user's limit of watches: the caller polls instead).
+ * NULL with errno set: ENOMEM, EINVAL (not absolute), ENAMETOOLONG; ENOSPC (the user's limit of
+ * watches) or EACCES (a directory that may be searched but not read): the caller polls instead. A
+ * watch that comes into such a state later calls fn(WATCH_OVERFLOW) each second until it sees again.
  */
 struct watch *watch_file(struct watcher *w, const char *path,
                          void (*fn)(unsigned events, const char *name, void *arg), void *arg);

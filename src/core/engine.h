@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "base/buf.h"
+#include "base/error.h"
 #include "base/loop.h"
 #include "base/report.h"
 #include "core/catalog.h"

@@ -6,6 +6,7 @@
 #define CONNECTFS_DAEMON_MOUNT_H
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #include "base/error.h"
@@ -16,18 +17,28 @@ struct mount_options {
 	const char *kernel;  /* further options for the kernel, comma-separated ("noexec,nodev"), or NULL */
 };
 
-/* Canonical form of a mount point, whose last component is never looked at: realpath of the
- * directory that holds it, and its name. malloc'ed in *ret. */
+/* Canonical form of a mount point, whose last component is never looked at where something is
+ * mounted: realpath of the directory that holds it, and its name. A last component that is a
+ * symlink is followed in the same way. It need not exist. malloc'ed in *ret. */
 int mount_canonical(const char *path, char **ret, struct error *ret_err);
 
 struct mount_entry {
 	bool found;
 	bool ours;           /* type fuse.connectfs */
+	bool fuse;           /* type fuse or fuse.*: looking at it may hang */
 	unsigned major, minor;
+	uid_t user;          /* who mounted it, where the mount says so (user_id=); else (uid_t)-1 */
 	char *source;        /* free */
 };
 /* The topmost mount at the canonical path, from /proc/self/mountinfo. 0 or -errno. */
 int mount_find(const char *path, struct mount_entry *ret);
+/* The same from a stream in the form of mountinfo. */
+int mount_find_in(FILE *in, const char *path, struct mount_entry *ret);
+
+/* Is the topmost mount there ours, of that device number? Somebody may have mounted over it. */
+bool mount_is_at(const char *path, unsigned major, unsigned minor);
+/* The device number of the mount just made; where it can't be told the mount is undone. */
+int mount_identify(const char *path, unsigned *ret_major, unsigned *ret_minor, struct error *ret_err);
 
 /* The lock of a mount point, held as long as its supervisor lives: flock on a file in
  * /run/connectfs (root), else $XDG_RUNTIME_DIR/connectfs or /tmp/connectfs-UID (0700, ours). The
@@ -42,5 +53,7 @@ void mount_unlock(const char *path, int fd);
 int mount_open(const char *path, const struct mount_options *options, int *ret_fd, struct error *ret_err);
 /* Detaches it (umount2 or fusermount3 -u), lazily where it is busy. 0, -ENOENT/-EINVAL: not mounted. */
 int mount_close(const char *path, bool lazy);
+/* For who holds the lock: detaches what a killed connectfs left there. How many, or -errno. */
+int mount_remove_dead(const char *path, struct error *ret_err);
 
 #endif

@@ -38,16 +38,20 @@ int fs_new(struct engine *engine, struct loop *loop, const struct fs_config *con
  * FUSE_INIT has been answered; ended(err, arg) when the session ended: err 0 after an unmount
  * (ENODEV), else a negative errno. 0 or -errno.
  */
-int fs_serve(struct fs *fs, int device, void (*ready)(void *arg), void (*ended)(void *arg, int err), void *arg);
+int fs_serve(struct fs *fs, int device, void (*ready)(void *arg), void (*ended)(void *arg, int err),
+             void *arg);
 
+/* The mount's device number, by which the notifier knows that it is still ours. Before fs_set_notifier. */
+void fs_set_mount_device(struct fs *fs, dev_t dev);
 /* The notifier's socket (taken over; an earlier one is closed): SOCK_SEQPACKET, see
  * notifier.h. notifier_pid: whose SETATTR, MKNOD and UNLINK are heard. Event thread.
  * lost(arg) is called when the notifier hangs up. */
 int fs_set_notifier(struct fs *fs, int socket, pid_t notifier_pid, void (*lost)(void *arg), void *arg);
 
-/* Ends the threads (the session must have ended or the device been closed) and frees. All
- * parked opens are answered EINTR first. */
+/* Ends the threads, whether the session has ended or not; all parked opens are answered EINTR.
+ * Event thread; after it neither ready nor ended is called. */
 void fs_stop(struct fs *fs);
+/* NULL allowed. The loop no longer runs: neither posted work nor an open_done may come any more. */
 void fs_free(struct fs *fs);
 
 #endif

@@ -34,6 +34,7 @@ struct stored {
 	int64_t mtime_ns;        /* of the file; of the first sight where there is none */
 	char *path;              /* of the file, NULL where there is none */
 	struct file_stamp stamp; /* of the file, when it was read */
+	bool young;              /* so young then that its next change may bear the same time: read again */
 	bool local;              /* the file may be checked by statx from any thread */
 };
 

@@ -1,0 +1,418 @@
+/*
+ * Reading files that others write, and telling whether they changed.
+ */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+enum {
+	READ_STEP = 64 * 1024,
+	READ_TRIES = 3
+};
+
+/* --- stamps ----------------------------------------------------------------------------- */
+
+static int64_t statx_ns(struct statx_timestamp t)
+{
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void stamp_from(const struct statx *stx, struct file_stamp *ret)
+{
+	*ret = (struct file_stamp){
+		.exists = true,
+		.dev = makedev(stx->stx_dev_major, stx->stx_dev_minor),
+		.ino = stx->stx_ino,
+		.size = stx->stx_size,
+		.mtime_ns = statx_ns(stx->stx_mtime),
+		.ctime_ns = statx_ns(stx->stx_ctime),
+		.mode = stx->stx_mode,
+	};
+}
+
+static int stamp_fd(int fd, unsigned flags, struct file_stamp *ret)
+{
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH | (int)flags, STATX_BASIC_STATS, &stx) < 0)
+		return -errno;
+	stamp_from(&stx, ret);
+	return 0;
+}
+
+int file_stamp_take(const char *path, struct file_stamp *ret)
+{
+	struct statx stx;
+
+	if (file_is_own_mountpoint(path))
+		return -ELOOP;
+	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_BASIC_STATS, &stx) < 0) {
+		if (errno != ENOENT && errno != ENOTDIR)
+			return -errno;
+		*ret = (struct file_stamp){ .exists = false };
+		return 0;
+	}
+	stamp_from(&stx, ret);
+	return 0;
+}
+
+bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b)
+{
+	if (!a->exists || !b->exists)
+		return a->exists == b->exists;
+	return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime_ns == b->mtime_ns &&
+	       a->ctime_ns == b->ctime_ns && a->mode == b->mode;
+}
+
+bool file_stamp_is_young(const struct file_stamp *s, int64_t real_ns)
+{
+	const int64_t coarse_ns = (int64_t)FILE_STAMP_COARSE_MS * 1000000;
+	int64_t age = real_ns - s->ctime_ns;
+
+	/* A ctime far in the future is another machine's clock or one set back: reading again and again
+	 * until that time comes would not help. */
+	return s->exists && age < coarse_ns && age > -coarse_ns;
+}
+
+/* --- where a file lies ------------------------------------------------------------------ */
+
+/* File systems whose statx is answered from this machine's memory or disks. */
+static const uint32_t local_types[] = {
+	0xef53,     /* ext2, ext3, ext4 */
+	0x58465342, /* xfs */
+	0x9123683e, /* btrfs */
+	0x73727279, /* btrfs, in a test */
+	0xf2f52010, /* f2fs */
+	0x2fc12fc1, /* zfs */
+	0xca451a4e, /* bcachefs */
+	0x3153464a, /* jfs */
+	0x52654973, /* reiserfs */
+	0x3434,     /* nilfs2 */
+	0x4d44,     /* vfat */
+	0x2011bab0, /* exfat */
+	0x7366746e, /* ntfs3 */
+	0x9660,     /* iso9660 */
+	0x15013346, /* udf */
+	0x73717368, /* squashfs */
+	0xe0f5e1e2, /* erofs */
+	0x28cd3d45, /* cramfs */
+	0x24051905, /* ubifs */
+	0x72b6,     /* jffs2 */
+	0x01021994, /* tmpfs */
+	0x858458f6, /* ramfs */
+	0x958458f6, /* hugetlbfs */
+	0x794c7630, /* overlayfs */
+	0x9fa0,     /* proc */
+	0x62656572, /* sysfs */
+	0x64626720, /* debugfs */
+	0x74726163, /* tracefs */
+	0x62656570, /* configfs */
+	0x73636673, /* securityfs */
+	0x1cd1,     /* devpts */
+	0x27e0eb,   /* cgroup */
+	0x63677270, /* cgroup2 */
+	0xde5e81e4, /* efivarfs */
+};
+
+bool file_is_local(int fd)
+{
+	struct statfs sf;
+
+	if (fstatfs(fd, &sf) < 0)
+		return false;
+	for (size_t i = 0; i < sizeof(local_types) / sizeof(local_types[0]); i++)
+		if ((uint32_t)sf.f_type == local_types[i])
+			return true;
+	return false;
+}
+
+static atomic_ullong own_device;
+static pthread_rwlock_t own_lock = PTHREAD_RWLOCK_INITIALIZER;
+static char *own_mountpoint; /* normalised */
+
+void file_set_own_device(dev_t dev)
+{
+	atomic_store(&own_device, (unsigned long long)dev);
+}
+
+static bool is_own_device(uint64_t dev)
+{
+	unsigned long long own = atomic_load(&own_device);
+
+	return own != 0 && own == dev;
+}
+
+int file_set_own_mountpoint(const char *path)
+{
+	char normal[PATH_MAX];
+	char *copy = NULL;
+
+	if (path) {
+		int r = file_normalize(path, normal, sizeof(normal));
+		if (r < 0)
+			return r;
+		copy = strdup(normal);
+		if (!copy)
+			return -ENOMEM;
+	}
+	pthread_rwlock_wrlock(&own_lock);
+	char *old = own_mountpoint;
+	own_mountpoint = copy;
+	pthread_rwlock_unlock(&own_lock);
+	free(old);
+	return 0;
+}
+
+bool file_is_own_mountpoint(const char *path)
+{
+	char normal[PATH_MAX];
+	bool own = false;
+
+	/* A path longer than PATH_MAX leads nowhere. */
+	if (path[0] != '/' || file_normalize(path, normal, sizeof(normal)) < 0)
+		return false;
+	pthread_rwlock_rdlock(&own_lock);
+	if (own_mountpoint) {
+		size_t n = strlen(own_mountpoint);
+		own = strncmp(normal, own_mountpoint, n) == 0 &&
+		      (normal[n] == '\0' || normal[n] == '/' || n == 1);
+	}
+	pthread_rwlock_unlock(&own_lock);
+	return own;
+}
+
+/* Writes s before *at, a slash between it and what is there. False: no room. */
+static bool prepend(char *ret, size_t *at, size_t end, const char *s, size_t len)
+{
+	size_t slash = *at < end ? 1 : 0;
+
+	if (len + slash > *at)
+		return false;
+	if (slash)
+		ret[--*at] = '/';
+	*at -= len;
+	memcpy(ret + *at, s, len);
+	return true;
+}
+
+/* From the end to the beginning, so that a ".." is known before the name that it takes away, and
+ * nothing is written that does not stay. */
+int file_normalize(const char *path, char *ret, size_t size)
+{
+	bool absolute = path[0] == '/';
+	size_t skip = 0; /* ".." seen that still take a name away */
+	size_t len = strlen(path);
+
+	if (size < 2)
+		return -ENAMETOOLONG;
+	size_t end = size - 1, at = end;
+	while (len > 0) {
+		size_t stop = len;
+		while (len > 0 && path[len - 1] != '/')
+			len--;
+		const char *name = path + len;
+		size_t n = stop - len;
+		if (len > 0)
+			len--; /* the slash */
+		if (n == 0 || (n == 1 && name[0] == '.'))
+			continue;
+		if (n == 2 && name[0] == '.' && name[1] == '.')
+			skip++;
+		else if (skip > 0)
+			skip--;
+		else if (!prepend(ret, &at, end, name, n))
+			return -ENAMETOOLONG;
+	}
+	for (; skip > 0 && !absolute; skip--)
+		if (!prepend(ret, &at, end, "..", 2))
+			return -ENAMETOOLONG;
+	if (absolute) {
+		if (at == 0)
+			return -ENAMETOOLONG;
+		ret[--at] = '/';
+	}
+	memmove(ret, ret + at, end - at);
+	ret[end - at] = '\0';
+	return 0;
+}
+
+/* --- reading ---------------------------------------------------------------------------- */
+
+static int fail(struct error *ret_err, int err)
+{
+	const char *what = strerrordesc_np(err);
+
+	return error_set(ret_err, err, "%s", what ? what : "unknown error");
+}
+
+/* Refuses what must not be opened or read, before anything is asked of the file system itself. */
+static int check_kind(const struct file_stamp *s, struct error *ret_err)
+{
+	if (is_own_device(s->dev))
+		return error_set(ret_err, ELOOP, "lies on this mount itself");
+	if (S_ISDIR(s->mode))
+		return fail(ret_err, EISDIR);
+	if (!S_ISREG(s->mode))
+		return error_set(ret_err, EINVAL, "not a regular file");
+	return 0;
+}
+
+/* Reads from offset at into out. The number of bytes, 0 at the end, or -errno. */
+static ssize_t read_step(int fd, struct buf *out, off_t at, size_t step)
+{
+	char probe;
+	char *to = &probe;
+	size_t room = out->max - out->len;
+	ssize_t n;
+
+	if (room > 0) {
+		room = room < step ? room : step;
+		to = buf_reserve(out, room);
+		if (!to)
+			return out->err;
+	}
+	do
+		n = pread(fd, to, room > 0 ? room : 1, at);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	if (room == 0) {
+		explicit_bzero(&probe, 1);
+		return n == 0 ? 0 : -EFBIG;
+	}
+	out->len += (size_t)n;
+	return n;
+}
+
+static int read_once(int fd, struct buf *out, uint64_t size)
+{
+	size_t start = out->len;
+	/* The size is known, as a rule: one step reads it all, and one byte more finds the end
+	 * without letting the buffer grow for it. In /proc it is always 0. */
+	size_t step = size > 0 ? (size_t)size + 1 : READ_STEP;
+
+	if (size > out->max - out->len)
+		return -EFBIG;
+	for (;;) {
+		ssize_t n = read_step(fd, out, (off_t)(out->len - start), step);
+		if (n <= 0)
+			return (int)n;
+		step = out->len - start == size ? 1 : READ_STEP;
+	}
+}
+
+static void shorten(struct buf *out, size_t len)
+{
+	if (!out->data)
+		return;
+	if (out->secret)
+		explicit_bzero(out->data + len, out->len - len);
+	out->len = len;
+	out->data[len] = '\0';
+}
+
+static int read_stable(int fd, struct buf *out, struct file_read *f, struct error *ret_err)
+{
+	size_t start = out->len;
+
+	for (int i = 0; i < READ_TRIES; i++) {
+		struct file_stamp before;
+		int r = stamp_fd(fd, AT_STATX_SYNC_AS_STAT, &before);
+		if (r < 0)
+			return fail(ret_err, -r);
+		f->stamp = before;
+		r = read_once(fd, out, before.size);
+		if (r == -EFBIG)
+			return error_set(ret_err, EFBIG, "larger than the maximum of %zu bytes", out->max);
+		if (r < 0)
+			return fail(ret_err, -r);
+		r = stamp_fd(fd, AT_STATX_SYNC_AS_STAT, &f->stamp);
+		if (r < 0)
+			return fail(ret_err, -r);
+		if (file_stamp_equal(&before, &f->stamp))
+			return 0;
+		shorten(out, start);
+	}
+	return error_set(ret_err, EAGAIN, "changes while it is read");
+}
+
+int file_read_fd(int fd, struct buf *out, struct file_read *ret, struct error *ret_err)
+{
+	struct file_read f = { .local = false };
+	size_t start = out->len;
+
+	/* DONT_SYNC: of our own mount the kernel tells what it knows, and does not ask us. */
+	int r = stamp_fd(fd, AT_STATX_DONT_SYNC, &f.stamp);
+	if (r < 0)
+		r = fail(ret_err, -r);
+	else
+		r = check_kind(&f.stamp, ret_err);
+	if (r == 0) {
+		f.local = file_is_local(fd);
+		r = read_stable(fd, out, &f, ret_err);
+		if (r < 0)
+			shorten(out, start);
+	}
+	if (ret)
+		*ret = f;
+	return r;
+}
+
+/* Opens for reading what the O_PATH descriptor stands for, so that no symlink swapped meanwhile leads
+ * to a device or onto our mount. Without /proc only the path is left, and file_read_fd checks again. */
+static int open_for_reading(int path_fd, const char *path)
+{
+	const int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
+	char link[32];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", path_fd);
+	int fd = open(link, flags);
+	if (fd < 0 && errno == ENOENT)
+		fd = open(path, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+int file_read_all(const char *path, struct buf *out, struct file_read *ret, struct error *ret_err)
+{
+	struct file_read f = { .local = false };
+	int fd = -1;
+	int r;
+
+	if (ret)
+		*ret = f;
+	if (file_is_own_mountpoint(path))
+		return error_set(ret_err, ELOOP, "lies on this mount itself");
+	int path_fd = open(path, O_PATH | O_CLOEXEC);
+	if (path_fd < 0)
+		return fail(ret_err, errno);
+	r = stamp_fd(path_fd, AT_STATX_DONT_SYNC, &f.stamp);
+	if (r < 0)
+		r = fail(ret_err, -r);
+	else
+		r = check_kind(&f.stamp, ret_err);
+	if (r == 0) {
+		f.local = file_is_local(path_fd);
+		fd = open_for_reading(path_fd, path);
+		if (fd < 0)
+			r = fail(ret_err, -fd);
+	}
+	if (ret)
+		*ret = f;
+	close(path_fd);
+	if (r < 0)
+		return r;
+	r = file_read_fd(fd, out, ret, ret_err);
+	close(fd);
+	return r;
+}

@@ -1,0 +1,314 @@
+/*
+ * Bindings: which secrets and fields a connector's references mean.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/resolver_private.h"
+
+enum { BINDING_TRIES = 3 }; /* a file that changes faster than it is read is served as last read */
+
+/* ---- wanted fields ---- */
+
+static int compare_name(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	int c = memcmp(a, b, a_len < b_len ? a_len : b_len);
+
+	return c ? c : (a_len > b_len) - (a_len < b_len);
+}
+
+/* Where the field is, or where it would have to be put. */
+static size_t wanted_place(const struct secret *s, const char *name, size_t len, bool *ret_found)
+{
+	size_t low = 0, high = s->n_wanted;
+
+	*ret_found = false;
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+		int c = compare_name(name, len, s->wanted[mid].name, s->wanted[mid].len);
+
+		if (c == 0) {
+			*ret_found = true;
+			return mid;
+		}
+		if (c < 0)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return low;
+}
+
+static int wanted_add(struct secret *s, const char *name, size_t len)
+{
+	struct secret_wanted *grown;
+	bool found;
+	size_t i = wanted_place(s, name, len, &found);
+	char *copy;
+
+	if (found) {
+		s->wanted[i].users++;
+		return 0;
+	}
+	grown = realloc(s->wanted, (s->n_wanted + 1) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	s->wanted = grown;
+	copy = malloc(len + 1);
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, name, len);
+	copy[len] = '\0';
+	memmove(&grown[i + 1], &grown[i], (s->n_wanted - i) * sizeof(*grown));
+	grown[i] = (struct secret_wanted){ copy, len, 1 };
+	s->n_wanted++;
+	s->wanted_grew = true;
+	return 0;
+}
+
+static void wanted_drop(struct secret *s, const char *name, size_t len)
+{
+	bool found;
+	size_t i = wanted_place(s, name, len, &found);
+
+	if (!found || --s->wanted[i].users)
+		return;
+	free(s->wanted[i].name);
+	memmove(&s->wanted[i], &s->wanted[i + 1], (s->n_wanted - i - 1) * sizeof(*s->wanted));
+	s->n_wanted--;
+}
+
+/* ---- making ---- */
+
+static struct provider_instance *find_provider(struct resolver *r, struct slice name)
+{
+	for (size_t i = 0; i < r->n_providers; i++)
+		if (slice_eq_str(name, r->providers[i].settings->name))
+			return &r->providers[i];
+	return NULL;
+}
+
+static int ref_broken(struct binding_ref *ref, int err, struct slice provider, const char *what, const char *text)
+{
+	ref->kind = REF_BROKEN;
+	ref->err = err;
+	if (asprintf(&ref->error, "%.*s: %s%s", SLICE_FMT(provider), what, text) < 0) {
+		ref->error = NULL;
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int use_secret(struct binding *b, struct secret *s, size_t *ret_index)
+{
+	struct binding_secret *bs;
+
+	for (size_t i = 0; i < b->n_secrets; i++)
+		if (b->secrets[i].secret == s) {
+			*ret_index = i;
+			return 0;
+		}
+	bs = &b->secrets[b->n_secrets]; /* room for as many as there are references */
+	bs->binding = b;
+	bs->secret = secret_ref(s);
+	list_init(&bs->waiter);
+	list_init(&bs->user);
+	list_append(&s->users, &bs->user);
+	*ret_index = b->n_secrets++;
+	return 0;
+}
+
+static int bind_secret(struct binding *b, struct binding_ref *ref, struct provider_instance *p, struct buf *id,
+                       struct buf *field)
+{
+	struct secret *s;
+	int err = resolver_get_secret(b->resolver, p, buf_slice(id), &s);
+
+	if (!err)
+		err = use_secret(b, s, &ref->secret);
+	if (err)
+		return err;
+	ref->field = malloc(field->len + 1);
+	if (!ref->field)
+		return -ENOMEM;
+	if (field->len)
+		memcpy(ref->field, field->data, field->len);
+	ref->field[field->len] = '\0';
+	ref->field_len = field->len;
+	err = wanted_add(s, ref->field, ref->field_len);
+	if (err) {
+		free(ref->field);
+		ref->field = NULL;
+		return err;
+	}
+	ref->kind = REF_SECRET;
+	return 0;
+}
+
+static int bind_ref(struct binding *b, struct binding_ref *ref, const struct config_ref *cr)
+{
+	struct provider_instance *p = find_provider(b->resolver, cr->provider);
+	struct error error = ERROR_INIT;
+	struct buf id, field;
+	int err;
+
+	ref->kind = REF_LITERAL;
+	if (!p || !p->settings->class_name)
+		return 0; /* as in Kafka: other software writes ${a:b} too */
+	if (!p->ops)
+		return ref_broken(ref, EIO, cr->provider, "this connectfs has no provider of the class ",
+		                  p->settings->class_name);
+	buf_init(&id, 64 * 1024);
+	buf_init(&field, 64 * 1024);
+	err = p->ops->map(p->self, cr->path, cr->key, &id, &field, &error);
+	if (err && err != -ENOMEM)
+		err = ref_broken(ref, -err, cr->provider, "", error.text[0] ? error.text : strerror(-err));
+	else if (!err)
+		err = bind_secret(b, ref, p, &id, &field);
+	buf_free(&id);
+	buf_free(&field);
+	return err;
+}
+
+int resolver_bind(struct resolver *r, const struct config *config, void (*changed)(void *arg, int64_t since_ms),
+                  void *arg, struct binding **ret)
+{
+	struct binding *b = calloc(1, sizeof(*b));
+	int err = 0;
+
+	if (!b)
+		return -ENOMEM;
+	b->resolver = r;
+	b->config = config;
+	b->changed = changed;
+	b->arg = arg;
+	b->refs = calloc(config->n_refs + 1, sizeof(*b->refs));
+	b->secrets = calloc(config->n_refs + 1, sizeof(*b->secrets));
+	if (!b->refs || !b->secrets)
+		err = -ENOMEM;
+	for (size_t i = 0; i < config->n_refs && !err; i++)
+		err = bind_ref(b, &b->refs[i], &config->refs[i]);
+	if (err) {
+		binding_free(b);
+		return err;
+	}
+	*ret = b;
+	return 0;
+}
+
+void binding_free(struct binding *b)
+{
+	if (!b)
+		return;
+	for (size_t i = 0; b->refs && b->secrets && i < b->config->n_refs; i++) {
+		struct binding_ref *ref = &b->refs[i];
+
+		if (ref->kind == REF_SECRET)
+			wanted_drop(b->secrets[ref->secret].secret, ref->field, ref->field_len);
+		free(ref->field);
+		free(ref->error);
+	}
+	for (size_t i = 0; i < b->n_secrets; i++) {
+		struct secret *s = b->secrets[i].secret;
+
+		list_remove(&b->secrets[i].waiter);
+		list_remove(&b->secrets[i].user);
+		if (list_empty(&s->users))
+			resolver_drop_secret(s);
+		secret_unref(s);
+	}
+	free(b->refs);
+	free(b->secrets);
+	free(b);
+}
+
+size_t binding_n_secrets(const struct binding *b)
+{
+	return b->n_secrets;
+}
+
+struct secret *binding_secret(const struct binding *b, size_t i)
+{
+	return b->secrets[i].secret;
+}
+
+/* ---- needing ---- */
+
+int binding_need(struct binding *b, enum need need, void (*done)(void *arg), void *arg)
+{
+	b->need = need;
+	b->done = done;
+	b->done_arg = arg;
+	b->pending = 0;
+	for (size_t i = 0; i < b->n_secrets; i++) {
+		struct binding_secret *bs = &b->secrets[i];
+
+		bs->tries = 0;
+		if (secret_said(bs->secret, need, false))
+			continue;
+		list_append(&bs->secret->waiters, &bs->waiter);
+		b->pending++;
+	}
+	return b->pending ? 1 : 0;
+}
+
+void binding_secret_said(struct binding_secret *bs)
+{
+	struct binding *b = bs->binding;
+
+	if (++bs->tries < BINDING_TRIES && !secret_said(bs->secret, b->need, true)) {
+		list_append(&bs->secret->waiters, &bs->waiter);
+		return;
+	}
+	if (--b->pending == 0)
+		b->done(b->done_arg);
+}
+
+/* ---- resolving ---- */
+
+static enum resolution missing(const struct binding *b, const struct binding_ref *ref, const struct secret *s,
+                               struct error *err)
+{
+	if (s->state == SECRET_STALE) { /* wanted only since the outage began: nobody knows */
+		error_set(err, s->err, "%s", s->error ? s->error : strerror(s->err));
+		return BROKEN;
+	}
+	if (b->resolver->settings->unresolved_keep)
+		return LITERAL;
+	if (s->note)
+		error_set(err, ENOKEY, "no key \"%.*s\": %s", (int)ref->field_len, ref->field, s->note);
+	else
+		error_set(err, ENOKEY, "%s: no key \"%.*s\" in \"%.*s\"", s->provider->settings->name,
+		          (int)ref->field_len, ref->field, (int)s->id_len, s->id);
+	return BROKEN;
+}
+
+enum resolution binding_unfit(const struct binding *b, size_t i, struct error *err)
+{
+	const struct binding_ref *ref = &b->refs[i];
+
+	if (ref->kind == REF_BROKEN)
+		error_set(err, ref->err, "%s", ref->error);
+	return ref->kind == REF_BROKEN ? BROKEN : ref->kind == REF_LITERAL ? LITERAL : RESOLVED;
+}
+
+enum resolution binding_resolve(const struct binding *b, size_t i, struct slice *ret_value, struct error *err)
+{
+	const struct binding_ref *ref = &b->refs[i];
+	const struct secret *s;
+
+	if (ref->kind != REF_SECRET)
+		return binding_unfit(b, i, err);
+	s = b->secrets[ref->secret].secret;
+	if (!s->values) {
+		int code = s->err ? s->err : EIO;
+
+		error_set(err, code, "%s", s->error ? s->error : strerror(code));
+		return BROKEN;
+	}
+	if (!secret_values_get(s->values, slice_of(ref->field, ref->field_len), ret_value))
+		return missing(b, ref, s, err);
+	return s->state == SECRET_STALE ? RESOLVED_STALE : RESOLVED;
+}

@@ -1,0 +1,203 @@
+/*
+ * `connectfs check`: looks at every stored config and says all that is wrong.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/core.h"
+
+/* Connectors are looked at one after another: output in order, and gentle to secret stores. */
+struct check {
+	struct engine *engine;
+	bool online;
+	struct connector **items;
+	size_t len, at;
+	struct report *report;
+	void (*progress)(void *arg, size_t done, size_t total);
+	void (*done)(void *arg);
+	void *arg;
+	struct store_load *load;
+	struct stored *stored;
+	struct config *config;
+	struct binding *binding;
+	struct loop_work next;
+};
+
+static void check_next(void *arg);
+
+static void check_clear(struct check *c)
+{
+	binding_free(c->binding);
+	config_free(c->config);
+	stored_unref(c->stored);
+	c->binding = NULL;
+	c->config = NULL;
+	c->stored = NULL;
+}
+
+void check_free(struct check *c)
+{
+	if (!c)
+		return;
+	if (c->load)
+		c->engine->store->ops->cancel(c->engine->store, c->load);
+	check_clear(c);
+	for (size_t i = 0; i < c->len; i++)
+		connector_unref(c->items[i]);
+	free(c->items);
+	free(c);
+}
+
+/* By way of the loop, so that a thousand connectors are no thousand frames deep. */
+static void check_done_one(struct check *c)
+{
+	check_clear(c);
+	c->at++;
+	if (c->progress)
+		c->progress(c->arg, c->at, c->len);
+	loop_post_work(c->engine->loop, &c->next);
+}
+
+static const char *check_name(const struct check *c)
+{
+	return c->items[c->at]->name;
+}
+
+static void check_trouble(void *arg, const struct config_value *value, enum resolution how, const struct error *err)
+{
+	struct check *c = arg;
+	struct buf key;
+
+	buf_init(&key, 4096);
+	if (buf_add_slice(&key, value->key) < 0 || !key.len)
+		buf_add_str(&key, "(a key)");
+	if (how == BROKEN)
+		report_add(c->report, REPORT_ERROR, check_name(c), value->line, key.data, "%s", err->text);
+	else if (how == LITERAL)
+		report_add(c->report, REPORT_NOTE, check_name(c), value->line, key.data,
+		           "a reference stays literal: %s",
+		           c->online ? "its provider is not configured, or it has no such key" :
+		                       "its provider is not configured (config.providers)");
+	buf_free(&key);
+}
+
+/* Offline, only what can't work whatever the secret store says is an error. */
+static void check_offline(struct check *c)
+{
+	for (size_t i = 0; i < c->config->n_refs; i++) {
+		const struct config_value *value = &c->config->values[c->config->refs[i].value];
+		struct error err = ERROR_INIT;
+		enum resolution how = binding_unfit(c->binding, i, &err);
+
+		if (how != RESOLVED)
+			check_trouble(c, value, how, &err);
+	}
+}
+
+static void check_said(void *arg)
+{
+	struct check *c = arg;
+
+	binding_survey(c->binding, c->config, NULL, NULL, check_trouble, c);
+	check_done_one(c);
+}
+
+static void check_loaded(void *arg, struct stored *stored, const struct error *err)
+{
+	struct check *c = arg;
+	struct error parse = ERROR_INIT;
+	unsigned line = 0;
+
+	c->load = NULL;
+	c->stored = stored;
+	if (err) {
+		report_add(c->report, REPORT_ERROR, check_name(c), 0, NULL, "%s", err->text);
+	} else if (config_parse(slice_of(stored->text, stored->len), stored->syntax, &c->config, &line, &parse) < 0) {
+		report_add(c->report, REPORT_ERROR, check_name(c), line, NULL, "%s", parse.text);
+	} else if (resolver_bind(c->engine->resolver, c->config, check_ignore, c, &c->binding) < 0) {
+		report_add(c->report, REPORT_ERROR, check_name(c), 0, NULL, "out of memory");
+	} else {
+		if (!c->config->reload_valid)
+			report_add(c->report, REPORT_ERROR, check_name(c), 0, "config.action.reload",
+			           "must be restart or none");
+		if (c->online) {
+			if (binding_need(c->binding, NEED_FRESH, check_said, c) == 0)
+				check_said(c);
+			return;
+		}
+		check_offline(c);
+	}
+	check_done_one(c);
+}
+
+void check_ignore(void *arg, int64_t since_ms)
+{
+	(void)arg;
+	(void)since_ms;
+}
+
+static void check_next(void *arg)
+{
+	struct check *c = arg;
+	struct store *store = c->engine->store;
+
+	if (c->at == c->len) {
+		void (*done)(void *) = c->done;
+		void *done_arg = c->arg;
+
+		c->engine->check = NULL;
+		check_free(c);
+		done(done_arg);
+		return;
+	}
+	c->load = store->ops->load(store, check_name(c), check_loaded, c);
+	if (!c->load) {
+		report_add(c->report, REPORT_ERROR, check_name(c), 0, NULL, "out of memory");
+		check_done_one(c);
+	}
+}
+
+static void check_named(struct check *c, const char *const *names, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct error err = ERROR_INIT;
+		struct connector *conn = engine_find(c->engine, names[i], &err);
+
+		if (conn)
+			c->items[c->len++] = conn;
+		else
+			report_add(c->report, REPORT_ERROR, NULL, 0, NULL, "%s", err.text);
+	}
+}
+
+int engine_check(struct engine *e, bool online, const char *const *names, size_t n, struct report *report,
+                 void (*progress)(void *arg, size_t done, size_t total), void (*done)(void *arg), void *arg)
+{
+	struct listing *all = catalog_list(e->catalog);
+	struct check *c = calloc(1, sizeof(*c));
+
+	if (all && c)
+		c->items = calloc((n ? n : all->len) + 1, sizeof(struct connector *));
+	if (!all || !c || !c->items) {
+		listing_unref(all);
+		free(c);
+		return -ENOMEM;
+	}
+	c->engine = e;
+	c->online = online;
+	c->report = report;
+	c->progress = progress;
+	c->done = done;
+	c->arg = arg;
+	c->next = (struct loop_work){ check_next, c, NULL };
+	if (n)
+		check_named(c, names, n);
+	else
+		for (size_t i = 0; i < all->len; i++)
+			c->items[c->len++] = connector_ref(all->items[i]);
+	listing_unref(all);
+	e->check = c;
+	loop_post_work(e->loop, &c->next);
+	return 0;
+}

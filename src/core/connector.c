@@ -1,0 +1,428 @@
+/*
+ * One connector: its job, that is, reading its text, fetching its secrets, rendering, publishing.
+ *
+ * A connector has one job at a time, for an open or in the background. Who comes while it runs is
+ * looked at when it has ended, since what the job has looked at may have changed since.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/secmem.h"
+#include "core/core.h"
+
+static void job_end(struct connector *conn, int err);
+static void job_secrets(struct connector *conn);
+
+const char *connector_state_name(enum connector_state state)
+{
+	static const char *const names[] = { "idle", "ok", "stale", "failed" };
+
+	return names[state];
+}
+
+const char *connector_errno_name(int err)
+{
+	return err ? strerrorname_np(err) : NULL;
+}
+
+struct connector *connector_new(struct catalog *c, const char *name, uint64_t ino, int64_t mtime_ns)
+{
+	size_t len = strlen(name);
+	struct connector *conn = calloc(1, sizeof(*conn) + len + 1);
+
+	if (!conn)
+		return NULL;
+	memcpy(conn->name, name, len);
+	conn->catalog = c;
+	conn->ino = ino;
+	conn->mtime_ns = mtime_ns;
+	atomic_init(&conn->refs, 1);
+	atomic_init(&conn->presence, PRESENCE_GONE);
+	pthread_mutex_init(&conn->lock, NULL);
+	list_init(&conn->waits);
+	list_init(&conn->later);
+	list_init(&conn->announce_node);
+	list_init(&conn->load_node);
+	list_init(&conn->young_node);
+	return conn;
+}
+
+void connector_destroy(struct connector *conn)
+{
+	snapshot_unref(conn->snapshot);
+	stored_unref(conn->stored);
+	config_free(conn->config);
+	free(conn->error);
+	free(conn->load_error);
+	pthread_mutex_destroy(&conn->lock);
+	free(conn);
+}
+
+int connector_config_name(const struct connector *conn, struct buf *out)
+{
+	const char *dot = strrchr(conn->name, '.');
+
+	if (conn->config && conn->config->name)
+		return buf_add_str(out, conn->config->name);
+	return buf_add(out, conn->name, dot ? (size_t)(dot - conn->name) : strlen(conn->name));
+}
+
+/* ---- state ---- */
+
+static void log_state(const struct connector *conn, enum connector_state was)
+{
+	if (conn->catalog->engine->mode != ENGINE_MOUNT)
+		return;
+	if (conn->state == CONNECTOR_FAILED)
+		log_warn("connector failed", "connector", conn->name, "error", conn->error, NULL);
+	else if (conn->state == CONNECTOR_STALE)
+		log_warn("connector stale", "connector", conn->name, "error", conn->error, NULL);
+	else if (was == CONNECTOR_FAILED || was == CONNECTOR_STALE)
+		log_info("connector well again", "connector", conn->name, NULL);
+	else
+		log_debug("connector resolved", "connector", conn->name, NULL);
+}
+
+static bool same_error(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Takes over the snapshot (NULL: keeps the last good one). */
+static void set_state(struct connector *conn, enum connector_state state, int err, const char *error,
+                      struct snapshot *snapshot)
+{
+	enum connector_state was = conn->state;
+	struct snapshot *old = NULL;
+	bool differs = was != state || conn->err != err || !same_error(conn->error, error);
+	char *text = differs && error ? strdup(error) : NULL;
+
+	pthread_mutex_lock(&conn->lock);
+	if (snapshot) {
+		old = conn->snapshot;
+		conn->snapshot = snapshot;
+	}
+	conn->state = state;
+	conn->err = err;
+	if (differs) {
+		free(conn->error);
+		conn->error = text;
+	}
+	pthread_mutex_unlock(&conn->lock);
+	snapshot_unref(old);
+	if (!differs)
+		return;
+	log_state(conn, was);
+	if (state == CONNECTOR_FAILED || state == CONNECTOR_STALE || was == CONNECTOR_FAILED ||
+	    was == CONNECTOR_STALE)
+		connector_note(conn, TOUCH_STATE);
+}
+
+static void set_failed(struct connector *conn, int err, const char *error)
+{
+	set_state(conn, CONNECTOR_FAILED, err, error, NULL);
+}
+
+/* ---- the text ---- */
+
+static void set_load_error(struct connector *conn, const struct error *err)
+{
+	free(conn->load_error);
+	conn->load_error = err ? strdup(err->text) : NULL;
+	conn->load_err = err ? err->code : 0;
+}
+
+static void secrets_changed(void *arg, int64_t since_ms)
+{
+	struct connector *conn = arg;
+
+	conn->dirty = true;
+	connector_queue_announce(conn, since_ms);
+}
+
+/* Binds to config, or to nothing. What both bindings use stays as it is: no secret that goes on
+ * being used is fetched again, no lease is lost. */
+static int rebind(struct connector *conn, const struct config *config)
+{
+	struct binding *b = NULL;
+	int err = 0;
+
+	if (config)
+		err = resolver_bind(conn->catalog->engine->resolver, config, secrets_changed, conn, &b);
+	binding_free(conn->binding);
+	conn->binding = b;
+	return err;
+}
+
+/* A text that parses takes the place of the one before. */
+static void take_text(struct connector *conn, struct stored *stored, struct config *config)
+{
+	struct stored *old = conn->stored;
+	struct config *old_config = conn->config;
+	bool first = !old, same = old && old->len == stored->len && memcmp(old->text, stored->text, old->len) == 0;
+
+	set_load_error(conn, NULL);
+	if (!same)
+		rebind(conn, conn->active ? config : NULL); /* out of memory: tried again below */
+	pthread_mutex_lock(&conn->lock);
+	conn->stored = stored;
+	if (same) {
+		pthread_mutex_unlock(&conn->lock);
+		stored_unref(old);
+		config_free(config);
+		return;
+	}
+	conn->config = config;
+	conn->text_generation++;
+	pthread_mutex_unlock(&conn->lock);
+	stored_unref(old);
+	config_free(old_config);
+	conn->dirty = true;
+	if (!first)
+		connector_move(conn);
+}
+
+static void text_loaded(void *arg, struct stored *stored, const struct error *err)
+{
+	struct connector *conn = connector_ref(arg);
+	struct error parse = ERROR_INIT;
+	struct config *config;
+	unsigned line = 0;
+
+	conn->load = NULL;
+	if (err) {
+		set_load_error(conn, err);
+	} else if (conn->stored_writing && conn->stored) {
+		stored_unref(stored); /* half of it, perhaps; changed will come */
+	} else if (config_parse(slice_of(stored->text, stored->len), stored->syntax, &config, &line, &parse) < 0) {
+		struct error place = ERROR_INIT;
+
+		error_set(&place, EIO, "%s:%u: %s", conn->name, line ? line : 1, parse.text);
+		set_load_error(conn, &place);
+		conn->stored_stale = true; /* there is no stamp to tell its change by */
+		stored_unref(stored);
+	} else {
+		if (stored->young)
+			connector_young(conn);
+		take_text(conn, stored, config);
+	}
+	job_secrets(conn);
+	connector_unref(conn);
+}
+
+/* True when the text must be read now; then the job waits for it. */
+static bool job_text(struct connector *conn, bool open)
+{
+	struct engine *e = conn->catalog->engine;
+	bool needed = !conn->stored || conn->stored_stale || (open && !stored_unchanged(conn->stored));
+
+	if (!needed || (conn->stored_writing && conn->stored))
+		return false;
+	conn->job = JOB_LOADING;
+	if (conn->stored_writing)
+		return true; /* changed follows within a second */
+	conn->stored_stale = false;
+	conn->load = e->store->ops->load(e->store, conn->name, text_loaded, conn);
+	if (!conn->load) {
+		struct error err = { ENOMEM, "out of memory" };
+
+		set_load_error(conn, &err);
+		conn->job = JOB_NONE;
+		return false;
+	}
+	return true;
+}
+
+/* ---- the secrets ---- */
+
+static bool must_render(const struct connector *conn)
+{
+	const struct snapshot *s = conn->snapshot;
+
+	if (conn->dirty || conn->load_error || !s || conn->state != CONNECTOR_OK || s->text_generation != conn->text_generation)
+		return true;
+	for (size_t i = 0; i < s->n_deps; i++)
+		if (s->deps[i].secret->generation != s->deps[i].generation)
+			return true;
+	return false;
+}
+
+static bool same_bytes(const struct snapshot *s, const struct rendering *r)
+{
+	return s->size == r->size && memcmp(s->data, r->data, s->size) == 0;
+}
+
+static int publish(struct connector *conn, struct rendering *r)
+{
+	struct snapshot *s = snapshot_new(r->data, r->size, conn->binding);
+	enum connector_state state = r->state;
+	const char *error = r->state == CONNECTOR_STALE ? r->error.text : NULL;
+	int err = r->state == CONNECTOR_STALE ? r->err : 0;
+
+	if (!s) {
+		secmem_free(r->data);
+		return -ENOMEM;
+	}
+	if (conn->load_error) { /* rendered from the last good text */
+		state = CONNECTOR_STALE;
+		error = conn->load_error;
+		err = conn->load_err;
+	}
+	if (conn->snapshot && !same_bytes(conn->snapshot, r))
+		connector_move(conn);
+	s->version = conn->version;
+	s->text_generation = conn->text_generation;
+	set_state(conn, state, err, error, s);
+	return 0;
+}
+
+static int render(struct connector *conn)
+{
+	struct rendering r;
+	int err = connector_render(conn, &r);
+
+	if (!err) {
+		atomic_fetch_add(&conn->catalog->engine->stats.renders, 1);
+		conn->dirty = false;
+		if (r.state != CONNECTOR_FAILED)
+			err = publish(conn, &r);
+		else
+			set_failed(conn, r.err, r.error.text);
+	}
+	if (err)
+		set_failed(conn, EIO, "out of memory");
+	return conn->state == CONNECTOR_FAILED ? -conn->err : 0;
+}
+
+static void secrets_said(void *arg)
+{
+	struct connector *conn = connector_ref(arg);
+	int err;
+
+	conn->job = JOB_NONE;
+	if (must_render(conn))
+		err = render(conn);
+	else
+		err = 0;
+	job_end(conn, err);
+	connector_unref(conn);
+}
+
+/* No secrets are wanted: all that there is to say is whether the text is good. */
+static int idle_state(struct connector *conn)
+{
+	if (conn->load_error && !conn->config)
+		set_failed(conn, conn->load_err, conn->load_error);
+	else if (conn->load_error)
+		set_state(conn, CONNECTOR_STALE, conn->load_err, conn->load_error, NULL);
+	else if (conn->state != CONNECTOR_IDLE)
+		set_state(conn, CONNECTOR_IDLE, 0, NULL, NULL);
+	return conn->state == CONNECTOR_FAILED ? -conn->err : 0;
+}
+
+static void job_secrets(struct connector *conn)
+{
+	bool open = !list_empty(&conn->waits);
+
+	conn->job = JOB_NONE;
+	if (open)
+		conn->active = true;
+	if (!conn->config || !conn->active) {
+		job_end(conn, idle_state(conn));
+		return;
+	}
+	if (!conn->binding && rebind(conn, conn->config) < 0) {
+		set_failed(conn, EIO, "out of memory");
+		job_end(conn, -EIO);
+		return;
+	}
+	conn->job = JOB_NEEDING;
+	if (binding_need(conn->binding, open ? NEED_FRESH : NEED_KNOWN, secrets_said, conn) == 0)
+		secrets_said(conn);
+}
+
+/* ---- the job ---- */
+
+void connector_finish_waits(struct list *waits, int err, struct snapshot *snapshot)
+{
+	while (!list_empty(waits)) {
+		struct open_wait *w = list_entry(waits->next, struct open_wait, node);
+
+		list_remove(&w->node);
+		open_wait_finish(w, err, err ? NULL : snapshot);
+	}
+}
+
+static void job_end(struct connector *conn, int err)
+{
+	struct catalog *c = conn->catalog;
+	struct list served;
+
+	list_init(&served);
+	list_splice(&served, &conn->waits);
+	list_splice(&conn->waits, &conn->later);
+	if (conn->background) {
+		conn->background = false;
+		c->loading--;
+	}
+	conn->moved = false;
+	connector_job_announce(conn);
+	connector_finish_waits(&served, err, conn->snapshot);
+	if (!list_empty(&conn->waits))
+		connector_work(conn);
+	else if (conn->wanted && conn->stored_stale && !conn->load_error)
+		connector_queue_announce(conn, clock_mono_ms());
+	catalog_pump(c);
+}
+
+void connector_work(struct connector *conn)
+{
+	bool open = !list_empty(&conn->waits);
+
+	if (conn->job == JOB_LOADING && !conn->load)
+		conn->job = JOB_NONE; /* waited for a writer, who is done now */
+	if (conn->job != JOB_NONE)
+		return;
+	connector_ref(conn);
+	if (!conn->wanted) {
+		job_end(conn, -ENOENT);
+	} else if (conn->collision) {
+		set_failed(conn, EIO, "another connector's name has the same hash: rename one of them");
+		job_end(conn, -EIO);
+	} else if (!job_text(conn, open)) {
+		job_secrets(conn);
+	}
+	connector_unref(conn);
+}
+
+void connector_drop(struct connector *conn, int err)
+{
+	struct engine *e = conn->catalog->engine;
+	struct list all;
+
+	connector_ref(conn);
+	if (conn->load)
+		e->store->ops->cancel(e->store, conn->load);
+	conn->load = NULL;
+	rebind(conn, NULL);
+	conn->job = JOB_NONE;
+	conn->active = false;
+	conn->window_over = false;
+	conn->announce = 0;
+	conn->announce_ms = 0;
+	if (conn->background) {
+		conn->background = false;
+		conn->catalog->loading--;
+	}
+	list_remove(&conn->announce_node);
+	list_remove(&conn->load_node);
+	list_remove(&conn->young_node);
+	list_init(&all);
+	list_splice(&all, &conn->waits);
+	list_splice(&all, &conn->later);
+	connector_finish_waits(&all, err, NULL);
+	connector_unref(conn);
+}

@@ -1,0 +1,231 @@
+/*
+ * What the files of src/core/ share: connectors, snapshots, catalog and engine from inside.
+ *
+ * Private to src/core/. Where a member says "lock", the event thread alone writes it, under the
+ * lock, and may read it without; other threads read it under the lock.
+ */
+#ifndef CONNECTFS_CORE_CORE_H
+#define CONNECTFS_CORE_CORE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/list.h"
+#include "base/strmap.h"
+#include "core/catalog.h"
+#include "core/engine.h"
+#include "core/resolver.h"
+#include "core/secret.h"
+#include "store/store.h"
+
+/* ---- snapshots ---- */
+
+struct snapshot_dep {
+	struct secret *secret;
+	uint64_t generation;
+};
+
+struct snapshot {
+	atomic_uint refs;
+	char *data; /* secret memory */
+	size_t size;
+	uint64_t version;
+	uint64_t text_generation; /* of the stored config that it was rendered from */
+	size_t n_deps;
+	struct snapshot_dep deps[];
+};
+
+/* Takes data over (secret memory) on success. NULL: out of memory. */
+struct snapshot *snapshot_new(char *data, size_t size, const struct binding *b);
+/* Any thread: are all secrets as they were, and fresh? */
+bool snapshot_is_fresh(const struct snapshot *s);
+
+/* ---- connectors ---- */
+
+enum connector_state {
+	CONNECTOR_IDLE,   /* never opened: nothing is known of its secrets */
+	CONNECTOR_OK,
+	CONNECTOR_STALE,  /* last known values, or last good stored config */
+	CONNECTOR_FAILED,
+	CONNECTOR_N_STATES,
+};
+
+enum presence {
+	PRESENCE_GONE,
+	PRESENCE_APPEARING, /* told to the sink, not visible yet */
+	PRESENCE_VISIBLE,
+	PRESENCE_VANISHING, /* told to the sink, still visible */
+};
+
+enum job {
+	JOB_NONE,
+	JOB_LOADING, /* the store reads the text */
+	JOB_NEEDING, /* secrets are being fetched */
+};
+
+struct connector {
+	atomic_uint refs;
+	struct catalog *catalog;
+	uint64_t ino;
+	bool collision;               /* another name has this hash: always failed */
+	_Atomic enum presence presence;
+
+	pthread_mutex_t lock;
+	struct snapshot *snapshot;    /* the last good one; served in state OK and STALE */
+	struct stored *stored;        /* the last good text, NULL: not read yet */
+	uint64_t text_generation;     /* moves when the text does */
+	enum connector_state state;
+	int err;                      /* positive errno of FAILED and STALE */
+	char *error;                  /* the sentence */
+	int64_t mtime_ns, rotated_ns; /* rotated: 0 never */
+	uint64_t version;
+	bool touch_pending;           /* attributes must not be kept by the kernel */
+	int64_t touch_mtime_ns;       /* what the notifier was told, 0: no touch is under way */
+	struct config *config;        /* of stored */
+
+	/* the event thread's */
+	bool wanted;                  /* the store has it */
+	bool active;                  /* was opened: its secrets are kept up to date */
+	struct binding *binding;      /* NULL unless active */
+	bool dirty;                   /* must be rendered again */
+	bool stored_writing;          /* the file is being written now */
+	bool stored_stale;            /* the text may have changed: read it again */
+	bool moved;                   /* mtime and version have moved within this job */
+	bool window_over;             /* the settle time is over: announce at the end of this job */
+	bool background;              /* the job is one of the catalog's background loads */
+	bool touching;                /* a touch is under way */
+	int touch_again;              /* enum touch_kind + 1 of the next one, 0: none */
+	int announce;                 /* enum touch_kind + 1 that is due at announce_ms, 0: none */
+	int64_t announce_ms;          /* 0: not in the queue */
+	struct list announce_node;
+	enum job job;
+	struct store_load *load;
+	char *load_error;             /* sentence of the last load or parse that failed */
+	int load_err;
+	struct list waits;            /* struct open_wait: those whom the job serves */
+	struct list later;            /* those who came since it began */
+	struct list load_node;        /* in the catalog's queue of texts to be read */
+	struct list young_node;       /* in the catalog's list of texts to be read again */
+	char name[];
+};
+
+struct catalog {
+	struct engine *engine;
+	pthread_rwlock_t lock;        /* of the two tables; held for a look-up or an insertion */
+	struct strmap *names;         /* name → connector; a reference each */
+	struct strmap *inos;          /* 8 bytes of ino → connector; no reference */
+	pthread_mutex_t listing_lock;
+	struct listing *listing;      /* cached, NULL: must be made anew */
+	_Atomic int64_t mtime_ns;
+	struct catalog_sink sink;
+	bool has_sink;
+
+	struct list announce;         /* by announce_ms */
+	struct loop_timer *announce_timer;
+	struct list to_load;          /* connectors whose text must be read in the background */
+	size_t loading;               /* background jobs under way */
+	bool pumping;
+	struct list young;            /* to be read again: time stamps are coarse */
+	struct loop_timer *young_timer;
+	uint64_t text_generations;
+};
+
+enum {
+	CATALOG_LOADS = 8,       /* texts read in the background at the same time */
+	LIMIT_NAME = 1024 * 1024, /* of a connector: a value of a stored config */
+};
+
+void catalog_count_states(struct catalog *c, struct listing *all, size_t counts[CONNECTOR_N_STATES]);
+
+int catalog_new(struct engine *e, struct catalog **ret);
+void catalog_free(struct catalog *c);
+
+void catalog_pump(struct catalog *c); /* begins background loads, where there is room */
+
+/* The store's events. */
+void catalog_store_added(void *arg, const char *name, int64_t mtime_ns);
+void catalog_store_removed(void *arg, const char *name);
+void catalog_store_changed(void *arg, const char *name);
+void catalog_store_writing(void *arg, const char *name);
+
+/* For tests: another hash of names. NULL: the usual one. */
+void catalog_set_hash(uint64_t (*hash)(const void *data, size_t len));
+
+/* connector.c: what becomes of one connector. Event thread. */
+struct connector *connector_new(struct catalog *c, const char *name, uint64_t ino, int64_t mtime_ns);
+void connector_destroy(struct connector *conn);           /* any thread: the last reference is gone */
+void connector_work(struct connector *conn);              /* begins its job, unless one is under way */
+void connector_drop(struct connector *conn, int err);     /* lets go of its secrets; waits end with err */
+void connector_finish_waits(struct list *waits, int err, struct snapshot *snapshot);
+const char *connector_state_name(enum connector_state state);
+const char *connector_errno_name(int err);                /* "ENOKEY"; NULL for 0 */
+/* config.name, else the file's base name, appended to out. */
+int connector_config_name(const struct connector *conn, struct buf *out);
+
+/* render.c: pure but for the log. */
+struct rendering {
+	enum connector_state state;   /* OK, STALE or FAILED */
+	int err;
+	struct error error;           /* sentence of STALE and FAILED */
+	char *data;                   /* not FAILED: secret memory */
+	size_t size;
+};
+int connector_render(const struct connector *conn, struct rendering *ret);
+/* One reference in trouble: text without the place. */
+typedef void trouble_fn(void *arg, const struct config_value *value, enum resolution how, const struct error *err);
+/* Resolves all references; calls fn for each that is BROKEN, LITERAL or stale. values may be NULL. */
+void binding_survey(const struct binding *b, const struct config *config, struct slice *values, bool *resolved,
+                    trouble_fn *fn, void *arg);
+
+/* announce.c: when and how changes are shown. Event thread. */
+void connector_queue_announce(struct connector *conn, int64_t since_ms);
+void connector_note(struct connector *conn, enum touch_kind kind); /* something has changed: tell of it */
+void connector_job_announce(struct connector *conn);      /* a job has ended: send or queue what was noted */
+void connector_move(struct connector *conn);              /* a rotation: mtime, version, the log */
+void connector_hide(struct connector *conn);              /* before visible attributes change */
+void connector_young(struct connector *conn);            /* its text is to be read again soon */
+int announce_init(struct catalog *c);
+void announce_done(struct catalog *c);
+
+/* open.c */
+struct open_wait {
+	atomic_uint refs;
+	struct connector *connector;
+	open_done *done;
+	void *arg;
+	bool ended;                   /* event thread */
+	struct list node;
+	struct loop_work begin;
+	struct loop_work interrupt;
+	atomic_bool interrupted;
+};
+
+void open_wait_finish(struct open_wait *w, int err, struct snapshot *snapshot);
+
+/* ---- engine ---- */
+
+struct engine {
+	struct settings *settings;
+	enum engine_mode mode;
+	struct loop *loop;
+	struct pool *pool;
+	struct watcher *watcher;
+	struct resolver *resolver;
+	struct store *store;
+	struct catalog *catalog;
+	struct stats stats;
+	struct engine_processes processes;
+	char *mountpoint;
+	void (*ready)(void *arg, const struct error *err);
+	void *ready_arg;
+	bool listed;
+	struct check *check;
+};
+
+void engine_warm(struct engine *e);
+void engine_store_ready(void *arg, const struct error *err); /* arg: the catalog, as of all events */
+void check_ignore(void *arg, int64_t since_ms);
+void check_free(struct check *c);                            /* NULL allowed */
+
+#endif

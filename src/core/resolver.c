@@ -1,0 +1,763 @@
+/*
+ * The resolver: when each secret is fetched, and what is served meanwhile. Who refers to what is
+ * in binding.c.
+ */
+#include "core/resolver.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "core/resolver_private.h"
+#include "provider/registry.h"
+
+/* A fetch in flight and the copies of what it asks for. */
+struct fetch_job {
+	struct fetch fetch;
+	struct slice fields[];
+};
+
+static void fetch_start(struct secret *s);
+static void fetch_ended(struct secret *s, const struct fetch_result *r);
+static void fetch_done(struct fetch *f, const struct fetch_result *r);
+
+/* ---- time ---- */
+
+static int64_t earliest(int64_t a, int64_t b)
+{
+	if (!a || !b)
+		return a ? a : b;
+	return a < b ? a : b;
+}
+
+static void secret_arm(struct secret *s)
+{
+	int64_t at = earliest(earliest(s->deadline_ms, s->writing_ms), earliest(s->due_ms, s->end_ms));
+	int64_t now;
+
+	if (!at) {
+		loop_timer_stop(s->timer);
+		return;
+	}
+	now = clock_mono_ms();
+	loop_timer_set(s->timer, at > now ? at - now : 0);
+}
+
+/* Up to a tenth earlier, so that hosts that started together don't ask together. */
+static int64_t jittered(int64_t ms)
+{
+	return ms - (ms >= 10 ? (int64_t)(random() % (ms / 10)) : 0);
+}
+
+static int64_t effective_poll_ms(const struct secret *s)
+{
+	const struct provider_instance *p = s->provider;
+	int64_t stretched = (int64_t)p->n_polled * 1000 / p->settings->refresh.max_rps;
+
+	return stretched > p->settings->refresh.poll_ms ? stretched : p->settings->refresh.poll_ms;
+}
+
+/* ---- who is told ---- */
+
+static void secret_wake(struct secret *s)
+{
+	struct list woken;
+
+	list_init(&woken);
+	list_splice(&woken, &s->waiters);
+	while (!list_empty(&woken)) {
+		struct binding_secret *bs = list_entry(woken.next, struct binding_secret, waiter);
+
+		list_remove(&bs->waiter);
+		binding_secret_said(bs);
+	}
+}
+
+static void secret_tell(struct secret *s, int64_t since_ms)
+{
+	for (struct list *n = s->users.next; n != &s->users; n = n->next) {
+		struct binding_secret *bs = list_entry(n, struct binding_secret, user);
+
+		bs->binding->changed(bs->binding->arg, since_ms);
+	}
+}
+
+/* ---- watches ---- */
+
+static void secret_unwatch(struct secret *s)
+{
+	for (size_t i = 0; i < s->n_watches; i++) {
+		watch_free(s->watches[i]);
+		free(s->watched_paths[i]);
+	}
+	free(s->watches);
+	free(s->watched_paths);
+	s->watches = NULL;
+	s->watched_paths = NULL;
+	s->n_watches = 0;
+}
+
+/* A change was seen: fetch, but not more often than once in a settle time. */
+static void secret_changed(struct secret *s)
+{
+	int64_t now = clock_mono_ms(), next = s->attempt_ms + s->resolver->settings->settle_ms;
+
+	if (!s->changed_ms)
+		s->changed_ms = now;
+	if (s->fetch) {
+		s->again = true;
+		return;
+	}
+	if (now >= next) {
+		fetch_start(s);
+		return;
+	}
+	s->due_ms = earliest(s->due_ms, next);
+	secret_arm(s);
+}
+
+static void secret_on_watch(unsigned events, const char *name, void *arg)
+{
+	struct secret *s = arg;
+
+	(void)name;
+	if (events & (WATCH_CHANGED | WATCH_OVERFLOW)) {
+		s->writing_ms = 0;
+		secret_changed(s);
+	} else if (events & WATCH_WRITING) {
+		s->writing_ms = clock_mono_ms() + RESOLVER_WRITING_MS;
+		secret_arm(s);
+	}
+}
+
+static bool same_paths(const struct secret *s, const struct secret_file *files, size_t n)
+{
+	if (n != s->n_watches)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(files[i].path, s->watched_paths[i]) != 0)
+			return false;
+	return true;
+}
+
+/* Watches the files that the last result depended on. What can't be watched is polled. */
+static void secret_watch(struct secret *s, const struct secret_file *files, size_t n)
+{
+	if (!s->resolver->watcher || same_paths(s, files, n))
+		return;
+	secret_unwatch(s);
+	s->watches_complete = true;
+	if (!n)
+		return;
+	s->watches = calloc(n, sizeof(*s->watches));
+	s->watched_paths = calloc(n, sizeof(*s->watched_paths));
+	if (!s->watches || !s->watched_paths) {
+		free(s->watches);
+		free(s->watched_paths);
+		s->watches = NULL;
+		s->watched_paths = NULL;
+		s->watches_complete = false;
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		s->watched_paths[i] = strdup(files[i].path);
+		s->n_watches = i + 1;
+		if (!s->watched_paths[i]) {
+			s->n_watches = i;
+			s->watches_complete = false;
+			return;
+		}
+		if (files[i].local)
+			s->watches[i] = watch_file(s->resolver->watcher, files[i].path, secret_on_watch, s);
+		if (!s->watches[i])
+			s->watches_complete = false;
+	}
+}
+
+/* ---- results ---- */
+
+static char *sentence(const struct secret *s, const char *text)
+{
+	char *ret;
+
+	if (!text)
+		return NULL;
+	if (asprintf(&ret, "%s: %s", s->provider->settings->name, text) < 0)
+		return NULL;
+	return ret;
+}
+
+static void set_polled(struct secret *s, bool polled)
+{
+	if (polled && !s->poll_ms)
+		s->provider->n_polled++;
+	if (!polled && s->poll_ms)
+		s->provider->n_polled--;
+	s->poll_ms = polled ? effective_poll_ms(s) : 0;
+}
+
+static enum secret_rotation rotation_of(const struct fetch_result *r)
+{
+	if (r->constant)
+		return ROTATION_CONSTANT;
+	if (secret_values_n_files(r->values))
+		return ROTATION_FILES;
+	if (r->lease_ms >= 0)
+		return ROTATION_LEASE;
+	return r->ttl_ms >= 0 ? ROTATION_TTL : ROTATION_POLL;
+}
+
+/* When to look again, after a fetch that succeeded. */
+static void schedule_next(struct secret *s, const struct fetch_result *r, int64_t now)
+{
+	enum secret_rotation rotation = s->rotation;
+	bool polled = rotation == ROTATION_POLL || (rotation == ROTATION_FILES && !s->watches_complete);
+
+	s->due_ms = s->end_ms = 0;
+	if (!s->resolver->watcher)
+		return; /* once: nothing is looked at again */
+	set_polled(s, polled);
+	if (rotation == ROTATION_LEASE) {
+		s->end_ms = now + r->lease_ms;
+		s->due_ms = now + jittered(r->lease_ms * 9 / 10);
+	} else if (rotation == ROTATION_TTL) {
+		s->due_ms = now + jittered(r->ttl_ms > 100 ? r->ttl_ms : 100);
+	} else if (polled) {
+		s->due_ms = now + jittered(s->poll_ms);
+	}
+	if (rotation == ROTATION_FILES && r->ttl_ms >= 0) /* a file was too young to tell its next change by */
+		s->due_ms = earliest(s->due_ms, now + r->ttl_ms);
+}
+
+static void forget_failure(struct secret *s)
+{
+	free(s->error);
+	s->error = NULL;
+	s->err = 0;
+	s->outage = false;
+	s->backoff_ms = 0;
+	secret_files_done(s->files, s->n_files);
+	s->files = NULL;
+	s->n_files = 0;
+}
+
+static int64_t fresh_until(const struct secret *s, const struct fetch_result *r, int64_t now)
+{
+	if (r->constant)
+		return INT64_MAX;
+	if (r->lease_ms >= 0)
+		return now + r->lease_ms;
+	return now + s->provider->settings->refresh.fresh_ms;
+}
+
+static bool set_note(struct secret *s, const char *text)
+{
+	char *note = sentence(s, text);
+	bool differs = (note != NULL) != (s->note != NULL) || (note && strcmp(note, s->note) != 0);
+
+	free(s->note);
+	s->note = note;
+	return differs;
+}
+
+static void apply_success(struct secret *s, const struct fetch_result *r, int64_t since_ms)
+{
+	struct secret_values *old = s->values;
+	bool differs = !secret_values_equal(old, r->values), tell;
+	enum secret_state was = s->state;
+	int64_t now = clock_mono_ms();
+
+	pthread_mutex_lock(&s->lock);
+	s->values = r->values;
+	s->state = SECRET_OK;
+	s->rotation = rotation_of(r);
+	s->fresh_until_ms = fresh_until(s, r, now);
+	s->fetched_ns = clock_real_ns();
+	s->lease_end_ns = r->lease_ms >= 0 ? s->fetched_ns + r->lease_ms * 1000000 : 0;
+	if (differs)
+		s->generation++;
+	pthread_mutex_unlock(&s->lock);
+	secret_values_unref(old);
+	s->fetched_ms = now;
+	tell = differs || was != SECRET_OK;
+	if (set_note(s, r->text))
+		tell = true;
+	forget_failure(s);
+	if (s->resolver->watcher) {
+		size_t n = secret_values_n_files(s->values);
+
+		secret_watch(s, n ? secret_values_file(s->values, 0) : NULL, n);
+	}
+	schedule_next(s, r, now);
+	if (tell)
+		secret_tell(s, since_ms);
+}
+
+static void keep_failure_files(struct secret *s, const struct fetch_result *r)
+{
+	secret_files_done(s->files, s->n_files);
+	s->files = NULL;
+	s->n_files = 0;
+	if (!r->n_files)
+		return;
+	s->files = calloc(r->n_files, sizeof(*s->files));
+	if (!s->files)
+		return;
+	for (size_t i = 0; i < r->n_files; i++) {
+		s->files[i] = r->files[i];
+		s->files[i].path = strdup(r->files[i].path);
+		if (!s->files[i].path)
+			return;
+		s->n_files = i + 1;
+	}
+}
+
+static bool may_serve_stale(const struct secret *s, int64_t now)
+{
+	int64_t stale = s->provider->settings->refresh.stale_ms;
+
+	if (!s->values)
+		return false;
+	if (s->lease_end_ns && s->lease_end_ns <= clock_real_ns())
+		return false;
+	return stale < 0 || now < s->fetched_ms + stale;
+}
+
+static void drop_values(struct secret *s)
+{
+	struct secret_values *old = s->values;
+
+	pthread_mutex_lock(&s->lock);
+	s->values = NULL;
+	s->state = SECRET_FAILED;
+	s->lease_end_ns = 0;
+	if (old)
+		s->generation++;
+	pthread_mutex_unlock(&s->lock);
+	secret_values_unref(old);
+}
+
+static void schedule_retry(struct secret *s, int64_t now)
+{
+	int64_t next = s->backoff_ms ? s->backoff_ms * 2 : RESOLVER_BACKOFF_MIN_MS;
+
+	s->backoff_ms = next < RESOLVER_BACKOFF_MAX_MS ? next : RESOLVER_BACKOFF_MAX_MS;
+	s->due_ms = now + s->backoff_ms;
+	if (!s->resolver->watcher)
+		s->end_ms = 0;
+	else if (s->state == SECRET_STALE && !s->lease_end_ns && s->provider->settings->refresh.stale_ms >= 0)
+		s->end_ms = s->fetched_ms + s->provider->settings->refresh.stale_ms;
+	else if (s->state == SECRET_FAILED)
+		s->end_ms = 0;
+}
+
+static void apply_failure(struct secret *s, const struct fetch_result *r, int64_t since_ms)
+{
+	int64_t now = clock_mono_ms();
+	bool stale = r->outage && may_serve_stale(s, now);
+	enum secret_state was = s->state;
+	char *error = sentence(s, r->text ? r->text : strerror(r->err));
+	bool tell = s->err != r->err || !s->error || !error || strcmp(error, s->error) != 0;
+
+	if (stale) {
+		pthread_mutex_lock(&s->lock);
+		s->state = SECRET_STALE;
+		pthread_mutex_unlock(&s->lock);
+	} else {
+		drop_values(s);
+	}
+	free(s->error);
+	s->error = error;
+	s->err = r->err;
+	s->outage = r->outage;
+	s->provider->errors++;
+	keep_failure_files(s, r);
+	if (s->resolver->watcher && r->n_files)
+		secret_watch(s, s->files, s->n_files);
+	schedule_retry(s, now);
+	if (tell || was != s->state)
+		secret_tell(s, since_ms);
+}
+
+/* ---- fetching ---- */
+
+static struct fetch_job *fetch_job_new(struct secret *s)
+{
+	struct fetch_job *job;
+	size_t bytes = 0;
+	char *copy;
+
+	for (size_t i = 0; i < s->n_wanted; i++)
+		bytes += s->wanted[i].len + 1;
+	job = calloc(1, sizeof(*job) + s->n_wanted * sizeof(struct slice) + bytes);
+	if (!job)
+		return NULL;
+	copy = (char *)&job->fields[s->n_wanted];
+	for (size_t i = 0; i < s->n_wanted; i++) {
+		memcpy(copy, s->wanted[i].name, s->wanted[i].len);
+		job->fields[i] = slice_of(copy, s->wanted[i].len);
+		copy += s->wanted[i].len + 1;
+	}
+	job->fetch.id = slice_of(s->id, s->id_len);
+	job->fetch.fields = job->fields;
+	job->fetch.n_fields = s->n_wanted;
+	job->fetch.deadline_ms = s->resolver->settings->wait_ms;
+	job->fetch.done = fetch_done;
+	job->fetch.arg = s;
+	return job;
+}
+
+/* A failure of our own making, told as if the provider had told it. */
+static void fetch_failed(void *arg)
+{
+	struct secret *s = arg;
+	struct fetch_result r = { .err = EIO, .outage = true, .text = "out of memory", .ttl_ms = -1, .lease_ms = -1 };
+
+	s->failed_work.fn = NULL;
+	if (s->resolver)
+		fetch_ended(s, &r);
+	secret_unref(s);
+}
+
+static void fetch_start(struct secret *s)
+{
+	if (s->failed_work.fn)
+		return; /* the last attempt could not even begin; that is about to be told */
+	if (s->fetch) {
+		s->again = true;
+		return;
+	}
+	s->again = false;
+	s->asked_more = s->wanted_grew;
+	s->wanted_grew = false;
+	s->due_ms = 0;
+	s->attempt_ms = clock_mono_ms();
+	s->provider->fetches++;
+	s->fetch = fetch_job_new(s);
+	if (!s->fetch || s->provider->ops->fetch(s->provider->self, &s->fetch->fetch) < 0) {
+		free(s->fetch);
+		s->fetch = NULL;
+		s->failed_work.fn = fetch_failed;
+		s->failed_work.arg = secret_ref(s);
+		loop_post_work(s->resolver->loop, &s->failed_work);
+		s->due_ms = s->attempt_ms + RESOLVER_BACKOFF_MIN_MS;
+		return;
+	}
+	s->deadline_ms = s->attempt_ms + s->resolver->settings->wait_ms;
+	secret_arm(s);
+}
+
+/* The fetch has ended, in whatever way: the next step for the secret and those who wait. */
+static void fetch_ended(struct secret *s, const struct fetch_result *r)
+{
+	int64_t since_ms = s->changed_ms ? s->changed_ms : clock_mono_ms();
+
+	s->changed_ms = 0;
+	if (r->err)
+		apply_failure(s, r, since_ms);
+	else
+		apply_success(s, r, since_ms);
+	if (s->wanted_grew) { /* somebody wants more than was asked for: they go on waiting */
+		fetch_start(s);
+		return;
+	}
+	if (s->again) {
+		s->again = false;
+		secret_changed(s);
+	}
+	secret_arm(s);
+	secret_wake(s);
+}
+
+static void fetch_done(struct fetch *f, const struct fetch_result *r)
+{
+	struct secret *s = secret_ref(f->arg);
+
+	free(s->fetch);
+	s->fetch = NULL;
+	s->deadline_ms = 0;
+	/* Was the file being written while it was read? Then what was read may be half of it. */
+	if (s->resolver->watcher)
+		watcher_drain(s->resolver->watcher);
+	if (s->resolver && s->writing_ms && (r->err == 0 || r->outage)) {
+		secret_values_unref(r->values);
+		s->again = false;
+		s->wanted_grew = s->wanted_grew || s->asked_more;
+		if (s->values && !s->wanted_grew)
+			secret_wake(s);
+		secret_arm(s);
+	} else if (s->resolver) {
+		fetch_ended(s, r);
+	} else {
+		secret_values_unref(r->values);
+	}
+	secret_unref(s);
+}
+
+static void fetch_timed_out(struct secret *s)
+{
+	struct fetch_result r = { .err = ETIMEDOUT, .outage = true, .ttl_ms = -1, .lease_ms = -1 };
+	char text[ERROR_TEXT_MAX];
+
+	s->provider->ops->cancel(s->provider->self, &s->fetch->fetch);
+	free(s->fetch);
+	s->fetch = NULL;
+	s->deadline_ms = 0;
+	snprintf(text, sizeof(text), "%s: no answer within %lld ms (connectfs.wait.ms)", s->id,
+	         (long long)s->resolver->settings->wait_ms);
+	r.text = text;
+	fetch_ended(s, &r);
+}
+
+/* What is served has come to its end: a lease, or the time for which last known values are served. */
+static void secret_ended(struct secret *s)
+{
+	struct fetch_result r = { .err = s->err ? s->err : EKEYEXPIRED, .text = NULL, .ttl_ms = -1, .lease_ms = -1 };
+	char text[ERROR_TEXT_MAX];
+	bool lease = s->lease_end_ns != 0;
+
+	s->end_ms = 0;
+	if (lease) {
+		r.err = EKEYEXPIRED;
+		snprintf(text, sizeof(text), "%s: the lease has ended and no new one could be had%s%s", s->id,
+		         s->error ? ": " : "", s->error ? s->error : "");
+		r.text = text;
+		apply_failure(s, &r, clock_mono_ms());
+		return;
+	}
+	drop_values(s);
+	secret_tell(s, clock_mono_ms());
+}
+
+static void secret_on_timer(void *arg)
+{
+	struct secret *s = secret_ref(arg);
+	int64_t now = clock_mono_ms();
+
+	if (s->deadline_ms && now >= s->deadline_ms)
+		fetch_timed_out(s);
+	if (s->resolver && s->writing_ms && now >= s->writing_ms) {
+		s->writing_ms = 0;
+		secret_changed(s);
+		if (!s->fetch && !s->due_ms)
+			fetch_start(s);
+	}
+	if (s->resolver && s->end_ms && now >= s->end_ms)
+		secret_ended(s);
+	if (s->resolver && s->due_ms && now >= s->due_ms) {
+		s->due_ms = 0;
+		if (!s->fetch && s->resolver->watcher)
+			fetch_start(s);
+	}
+	if (s->resolver)
+		secret_arm(s);
+	secret_unref(s);
+}
+
+/* ---- what is asked ---- */
+
+static bool files_changed(const struct secret_file *files, size_t n)
+{
+	struct file_stamp now;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!files[i].local)
+			continue;
+		if (file_stamp_take(files[i].path, &now) == 0 && !file_stamp_equal(&now, &files[i].stamp))
+			return true;
+	}
+	return false;
+}
+
+static bool said_known(struct secret *s)
+{
+	if (!s->wanted_grew && (s->values || s->state == SECRET_FAILED))
+		return true;
+	if (s->state == SECRET_STALE || s->state == SECRET_FAILED)
+		return true; /* the attempts go on in the background */
+	if (!s->fetch && !(s->writing_ms && !s->values))
+		fetch_start(s);
+	return false;
+}
+
+bool secret_said(struct secret *s, enum need need, bool waited)
+{
+	int64_t now = clock_mono_ms();
+	bool out = s->state == SECRET_STALE || s->state == SECRET_FAILED;
+
+	if (need == NEED_KNOWN)
+		return said_known(s);
+	if (s->writing_ms)
+		return s->values != NULL && !s->wanted_grew;
+	if (out && files_changed(s->files, s->n_files)) {
+		if (!s->fetch)
+			fetch_start(s);
+		return false;
+	}
+	if (s->state == SECRET_STALE) {
+		if (!s->fetch && now >= s->due_ms)
+			fetch_start(s);
+		return true;
+	}
+	if (s->state == SECRET_FAILED && !s->fetch && (waited || now < s->due_ms))
+		return true;
+	if (s->state == SECRET_OK && !s->wanted_grew && secret_is_fresh(s, s->generation))
+		return true;
+	/* An answer that came while we waited is not older than the question, but for files,
+	 * which are compared above. */
+	if (waited && s->state == SECRET_OK && !s->wanted_grew && s->rotation != ROTATION_FILES)
+		return true;
+	if (!s->fetch)
+		fetch_start(s);
+	return false;
+}
+
+void resolver_refresh(struct secret *s, bool leases)
+{
+	if (s->rotation == ROTATION_LEASE && !leases)
+		return;
+	fetch_start(s);
+}
+
+/* ---- the table ---- */
+
+static int secret_key(struct buf *key, const struct provider_instance *p, struct slice id)
+{
+	buf_init(key, 1024 * 1024);
+	buf_addf(key, "%zu:", (size_t)(p - p->resolver->providers));
+	return buf_add_slice(key, id);
+}
+
+int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct slice id, struct secret **ret)
+{
+	struct secret *s;
+	struct buf key;
+	int err = secret_key(&key, p, id);
+
+	if (err)
+		return err;
+	s = strmap_get(r->secrets, buf_slice(&key));
+	if (!s) {
+		s = secret_new(p, id);
+		if (s)
+			s->timer = loop_timer_new(r->loop, secret_on_timer, s);
+		if (!s || !s->timer || strmap_put(r->secrets, buf_slice(&key), s, NULL) < 0) {
+			buf_free(&key);
+			if (s)
+				loop_timer_free(s->timer);
+			secret_unref(s);
+			return -ENOMEM;
+		}
+		s->resolver = r;
+	}
+	buf_free(&key);
+	*ret = s;
+	return 0;
+}
+
+void resolver_drop_secret(struct secret *s)
+{
+	struct resolver *r = s->resolver;
+	struct buf key;
+
+	if (s->fetch) {
+		s->provider->ops->cancel(s->provider->self, &s->fetch->fetch);
+		free(s->fetch);
+		s->fetch = NULL;
+	}
+	set_polled(s, false);
+	secret_unwatch(s);
+	loop_timer_free(s->timer);
+	s->timer = NULL;
+	s->resolver = NULL;
+	if (secret_key(&key, s->provider, slice_of(s->id, s->id_len)) == 0)
+		strmap_del(r->secrets, buf_slice(&key));
+	buf_free(&key);
+	secret_unref(s);
+}
+
+/* ---- making and ending ---- */
+
+static int open_provider(struct provider_instance *p, const struct provider_env *env, struct report *report)
+{
+	const struct provider_settings *ps = p->settings;
+	struct error err = ERROR_INIT;
+	const char *param = NULL;
+	char key[512];
+	int r;
+
+	p->ops = ps->class_name ? registry_find(ps->class_name) : NULL;
+	if (!p->ops)
+		return 0;
+	r = p->ops->open(env, ps->class_name, ps->params, &p->self, &param, &err);
+	if (r == 0)
+		return 0;
+	p->ops = NULL;
+	snprintf(key, sizeof(key), "config.providers.%s%s%s", ps->name, param ? ".param." : "", param ? param : "");
+	report_add(report, REPORT_ERROR, ps->file, ps->line, key, "%s", err.text[0] ? err.text : strerror(-r));
+	return r;
+}
+
+int resolver_new(const struct settings *settings, struct loop *loop, struct pool *pool,
+                 struct watcher *watcher, struct resolver **ret, struct report *report)
+{
+	struct resolver *r = calloc(1, sizeof(*r) + settings->n_providers * sizeof(r->providers[0]));
+	int err = 0;
+
+	if (!r)
+		return -ENOMEM;
+	r->settings = settings;
+	r->loop = loop;
+	r->watcher = watcher;
+	r->env = (struct provider_env){ .loop = loop, .pool = pool };
+	r->n_providers = settings->n_providers;
+	r->secrets = strmap_new();
+	if (!r->secrets)
+		err = -ENOMEM;
+	for (size_t i = 0; i < r->n_providers; i++) {
+		r->providers[i].resolver = r;
+		r->providers[i].settings = &settings->providers[i];
+	}
+	for (size_t i = 0; i < r->n_providers && err != -ENOMEM; i++) {
+		int e = open_provider(&r->providers[i], &r->env, report);
+
+		err = e ? e : err;
+	}
+	if (err) {
+		resolver_free(r);
+		return err;
+	}
+	*ret = r;
+	return 0;
+}
+
+void resolver_free(struct resolver *r)
+{
+	if (!r)
+		return;
+	for (size_t i = 0; i < r->n_providers; i++)
+		if (r->providers[i].ops)
+			r->providers[i].ops->close(r->providers[i].self);
+	strmap_free(r->secrets, NULL);
+	free(r);
+}
+
+struct secret *resolver_next_secret(struct resolver *r, size_t *pos)
+{
+	struct slice key;
+	void *value;
+
+	return strmap_next(r->secrets, pos, &key, &value) ? value : NULL;
+}
+
+size_t resolver_n_providers(const struct resolver *r)
+{
+	return r->n_providers;
+}
+
+const struct provider_instance *resolver_provider(const struct resolver *r, size_t i)
+{
+	return &r->providers[i];
+}

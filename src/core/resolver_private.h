@@ -1,0 +1,60 @@
+/*
+ * What resolver.c and binding.c share.
+ */
+#ifndef CONNECTFS_CORE_RESOLVER_PRIVATE_H
+#define CONNECTFS_CORE_RESOLVER_PRIVATE_H
+
+#include "base/strmap.h"
+#include "core/resolver.h"
+
+struct resolver {
+	const struct settings *settings;
+	struct loop *loop;
+	struct watcher *watcher; /* NULL: once */
+	struct provider_env env;
+	struct strmap *secrets;  /* "{provider}:{id}" → struct secret, one reference each */
+	size_t n_providers;
+	struct provider_instance providers[];
+};
+
+/* A binding's use of one secret. */
+struct binding_secret {
+	struct binding *binding;
+	struct secret *secret;
+	struct list user, waiter;
+	unsigned tries; /* of the need under way */
+};
+
+struct binding_ref {
+	enum { REF_LITERAL, REF_BROKEN, REF_SECRET } kind;
+	size_t secret;  /* REF_SECRET: index */
+	char *field;
+	size_t field_len;
+	int err;        /* REF_BROKEN */
+	char *error;
+};
+
+struct binding {
+	struct resolver *resolver;
+	const struct config *config;
+	void (*changed)(void *arg, int64_t since_ms);
+	void *arg;
+	struct binding_ref *refs; /* as many as config->n_refs */
+	struct binding_secret *secrets;
+	size_t n_secrets;
+	enum need need;
+	size_t pending;           /* secrets that have not said yet */
+	void (*done)(void *arg);
+	void *done_arg;
+};
+
+/* Has the secret said what there is to say? Starts a fetch where it takes one. waited: a fetch
+ * has ended since the question was asked. */
+bool secret_said(struct secret *s, enum need need, bool waited);
+/* A waiter was woken (it is in no list any more). */
+void binding_secret_said(struct binding_secret *bs);
+
+int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct slice id, struct secret **ret);
+void resolver_drop_secret(struct secret *s);
+
+#endif

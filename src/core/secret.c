@@ -1,0 +1,93 @@
+/*
+ * The part of a secret that every thread reads.
+ */
+#include "core/secret.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+struct secret *secret_new(struct provider_instance *provider, struct slice id)
+{
+	struct secret *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->id = malloc(id.len + 1);
+	if (!s->id) {
+		free(s);
+		return NULL;
+	}
+	if (id.len)
+		memcpy(s->id, id.data, id.len);
+	s->id[id.len] = '\0';
+	s->id_len = id.len;
+	s->provider = provider;
+	s->generation = 1;
+	atomic_init(&s->refs, 1);
+	pthread_mutex_init(&s->lock, NULL);
+	list_init(&s->users);
+	list_init(&s->waiters);
+	return s;
+}
+
+struct secret *secret_ref(struct secret *s)
+{
+	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);
+	return s;
+}
+
+void secret_unref(struct secret *s)
+{
+	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	/* Timers, watches and fetches were let go when the resolver dropped it. */
+	secret_values_unref(s->values);
+	secret_files_done(s->files, s->n_files);
+	for (size_t i = 0; i < s->n_wanted; i++)
+		free(s->wanted[i].name);
+	free(s->wanted);
+	free(s->error);
+	free(s->note);
+	free(s->id);
+	pthread_mutex_destroy(&s->lock);
+	free(s);
+}
+
+bool secret_is_fresh(struct secret *s, uint64_t generation)
+{
+	struct secret_values *values;
+	bool fresh, by_files;
+
+	pthread_mutex_lock(&s->lock);
+	if (s->generation != generation || s->state != SECRET_OK) {
+		pthread_mutex_unlock(&s->lock);
+		return false;
+	}
+	by_files = s->rotation == ROTATION_FILES;
+	if (!by_files) {
+		fresh = clock_mono_ms() < s->fresh_until_ms;
+		pthread_mutex_unlock(&s->lock);
+		return fresh;
+	}
+	values = secret_values_ref(s->values);
+	pthread_mutex_unlock(&s->lock);
+	fresh = secret_values_files_unchanged(values);
+	secret_values_unref(values);
+	return fresh;
+}
+
+const char *secret_state_name(enum secret_state state)
+{
+	static const char *const names[] = { "idle", "ok", "stale", "failed" };
+
+	return names[state];
+}
+
+const char *secret_rotation_name(enum secret_rotation rotation)
+{
+	static const char *const names[] = { "unknown", "files", "poll", "ttl", "lease", "constant" };
+
+	return names[rotation];
+}

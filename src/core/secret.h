@@ -1,0 +1,115 @@
+/*
+ * A secret as it lives: what one provider returns for one secret id, kept up to date by the
+ * resolver and read by every thread that opens a connector.
+ *
+ * Private to src/core/. What is under "lock" is written by the event thread only, which may
+ * therefore read it without the lock. The rest belongs to the event thread.
+ */
+#ifndef CONNECTFS_CORE_SECRET_H
+#define CONNECTFS_CORE_SECRET_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "base/loop.h"
+#include "base/watch.h"
+#include "core/settings.h"
+#include "provider/provider.h"
+
+struct resolver;
+struct fetch_job;
+
+/* One entry of config.providers. */
+struct provider_instance {
+	struct resolver *resolver;
+	const struct provider_settings *settings;
+	const struct provider_ops *ops; /* NULL: a class that we lack */
+	void *self;
+	size_t n_polled;                /* secrets that are polled: they share max.rps */
+	unsigned long fetches, errors;
+};
+
+enum secret_state {
+	SECRET_IDLE,   /* never fetched */
+	SECRET_OK,
+	SECRET_STALE,  /* the secret store doesn't answer: last known values */
+	SECRET_FAILED, /* nothing to serve */
+};
+
+enum secret_rotation {
+	ROTATION_UNKNOWN,
+	ROTATION_FILES,
+	ROTATION_POLL,
+	ROTATION_TTL,
+	ROTATION_LEASE,
+	ROTATION_CONSTANT,
+};
+
+struct secret_wanted {
+	char *name;
+	size_t len;
+	unsigned users;
+};
+
+struct secret {
+	atomic_uint refs;
+	struct provider_instance *provider;
+	char *id;
+	size_t id_len;
+
+	pthread_mutex_t lock;
+	struct secret_values *values;
+	uint64_t generation;       /* moves whenever values change, or come or go */
+	enum secret_state state;
+	enum secret_rotation rotation;
+	int64_t fresh_until_ms;    /* of what has no files */
+	int64_t fetched_ns;        /* real; 0: never */
+	int64_t lease_end_ns;      /* real; 0: none */
+
+	struct resolver *resolver; /* NULL once it has been dropped */
+	struct secret_wanted *wanted; /* sorted by name */
+	size_t n_wanted;
+	bool wanted_grew;          /* since the last fetch began */
+	bool asked_more;           /* had it grown when that fetch began? */
+	struct list users;         /* struct binding_secret.user */
+	struct list waiters;       /* struct binding_secret.waiter */
+	struct fetch_job *fetch;   /* in flight */
+	struct loop_work failed_work; /* tells of a fetch that could not begin */
+	bool again;                /* a change was seen while it was */
+
+	struct loop_timer *timer;  /* at the earliest of the following; 0: none */
+	int64_t deadline_ms;       /* of the fetch */
+	int64_t writing_ms;        /* half-written until then */
+	int64_t due_ms;            /* next fetch; for a failure: next attempt */
+	int64_t end_ms;            /* of the lease, or of what may be served stale */
+
+	int64_t fetched_ms;        /* monotonic; 0: never */
+	int64_t attempt_ms;        /* when the last fetch began */
+	int64_t changed_ms;        /* first sign of a change not yet fetched, 0: none */
+	int64_t poll_ms;           /* effective, 0: not polled */
+	int64_t backoff_ms;
+	int err;                   /* of the last fetch */
+	bool outage;
+	char *error, *note;        /* sentences: of the failure; why fields may be missing */
+	struct secret_file *files; /* whose change can heal a failure */
+	size_t n_files;
+	char **watched_paths;      /* what watches are for */
+	struct watch **watches;
+	size_t n_watches;
+	bool watches_complete;     /* every file is seen by inotify */
+};
+
+struct secret *secret_new(struct provider_instance *provider, struct slice id); /* NULL: no memory */
+struct secret *secret_ref(struct secret *s);  /* any thread */
+void secret_unref(struct secret *s);          /* any thread; NULL allowed */
+
+/* Any thread, never blocks: may what was rendered at this generation be served without asking? */
+bool secret_is_fresh(struct secret *s, uint64_t generation);
+
+const char *secret_state_name(enum secret_state state);
+const char *secret_rotation_name(enum secret_rotation rotation);
+
+#endif

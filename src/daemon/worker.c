@@ -1,0 +1,497 @@
+/*
+ * The worker's frame: takes on its user, reads the settings, runs engine and file system on
+ * one loop, and does what the supervisor says (control.h).
+ */
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/secmem.h"
+#include "core/engine.h"
+#include "core/settings.h"
+#include "daemon/control.h"
+#include "daemon/role.h"
+#include "fs/fs.h"
+
+enum {
+	STOP_WAIT_MS = 200, /* for the session to end by the unmount, before it is cut off */
+	STUCK_S = 2,        /* then SIGALRM ends what hangs on the way out */
+};
+
+struct worker {
+	/* From argv */
+	char *mountpoint, *source;
+	bool allow_other, debug, detach;
+	struct settings_override *overrides;
+	size_t n_overrides;
+
+	uid_t uid;        /* the mounting user's, as we were started */
+	gid_t gid;
+	struct settings *settings;
+	struct loop *loop;
+	struct loop_fd *control, *signals;
+	struct loop_timer *stop_timer;
+	int signal_fd;
+	struct engine *engine;
+	struct fs *fs;
+	struct engine_processes processes;
+	bool configured, ended;
+	int status;
+};
+
+/* ---- Failing --------------------------------------------------------------------------- */
+
+static int fail(struct worker *w, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+/* Tells the supervisor the sentences, which shows them. Returns status. */
+static int fail_text(struct worker *w, int status, const char *text)
+{
+	struct control_message m = { .op = CONTROL_FAILED, .status = status };
+
+	snprintf(m.text, sizeof(m.text), "%s", text);
+	control_send(ROLE_SOCKET, &m, -1);
+	w->status = status;
+	return status;
+}
+
+static int fail(struct worker *w, int status, const char *fmt, ...)
+{
+	char text[ERROR_TEXT_MAX + 64];
+	/* A key at the beginning says already whose sentence it is. */
+	int n = snprintf(text, sizeof(text), "%s", strncmp(fmt, "connectfs.", 10) == 0 ? "" : "connectfs: ");
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text + n, sizeof(text) - (size_t)n, fmt, ap);
+	va_end(ap);
+	return fail_text(w, status, text);
+}
+
+static int fail_report(struct worker *w, const struct report *report)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return fail(w, 2, "out of memory");
+	report_print(report, out);
+	if (fclose(out) != 0 || !text) {
+		free(text);
+		return fail(w, 2, "out of memory");
+	}
+	fail_text(w, 2, *text ? text : "connectfs: out of memory");
+	free(text);
+	return 2;
+}
+
+static void log_warnings(const struct report *report)
+{
+	for (size_t i = 0; i < report->len; i++) {
+		const struct report_item *item = &report->items[i];
+		char line[16];
+
+		snprintf(line, sizeof(line), "%u", item->line);
+		if (item->severity == REPORT_WARNING)
+			log_warn(item->text, "file", item->file, "line", item->line ? line : NULL,
+			         "key", item->key, NULL);
+	}
+}
+
+/* ---- Settings and user ----------------------------------------------------------------- */
+
+static bool has_flag(const char *flags, const char *flag)
+{
+	size_t len = strlen(flag);
+
+	for (const char *at = flags; *at; at += strcspn(at, ","), at += *at == ',')
+		if (strcspn(at, ",") == len && strncmp(at, flag, len) == 0)
+			return true;
+	return false;
+}
+
+static int parse_args(struct worker *w, int argc, char **argv)
+{
+	if (argc < 5)
+		return -EINVAL;
+	w->mountpoint = argv[2];
+	w->allow_other = has_flag(argv[3], "allow_other");
+	w->debug = has_flag(argv[3], "debug");
+	w->detach = has_flag(argv[3], "detach");
+	w->source = argv[4];
+	w->overrides = calloc((size_t)argc, sizeof(*w->overrides));
+	if (!w->overrides)
+		return -ENOMEM;
+	for (int i = 5; i < argc; i++) {
+		int err = settings_override_parse(argv[i], &w->overrides[w->n_overrides]);
+
+		if (err)
+			return err;
+		w->n_overrides++;
+	}
+	return 0;
+}
+
+/* The files' owner: the mounting user, or another where the kernel lets that one in. 0 or a status. */
+static int settle_owner(struct worker *w)
+{
+	struct settings *s = w->settings;
+
+	if (!s->owner_set)
+		s->owner = w->uid;
+	if (!s->group_set)
+		s->group = w->gid;
+	if (s->owner == w->uid)
+		return 0;
+	if (w->uid != 0)
+		return fail(w, 2, "connectfs.owner: an ordinary user's mount can't show files of another "
+		            "user (%u, and you are %u)", (unsigned)s->owner, (unsigned)w->uid);
+	if (!w->allow_other)
+		return fail(w, 2, "connectfs.owner: user %u could not enter this mount: another owner than "
+		            "the mounting user needs the mount option allow_other", (unsigned)s->owner);
+	return 0;
+}
+
+/* setgroups, gid and uid of run.user, for good. */
+static int take_on_user(uid_t uid, gid_t gid, bool user_set)
+{
+	struct passwd *p = user_set ? getpwuid(uid) : NULL;
+
+	if ((p ? initgroups(p->pw_name, gid) : setgroups(1, &gid)) != 0 || setresgid(gid, gid, gid) != 0 ||
+	    setresuid(uid, uid, uid) != 0)
+		return -errno;
+	return 0;
+}
+
+static int drop_privileges(struct worker *w)
+{
+	const struct settings *s = w->settings;
+	uid_t uid = s->run_user_set ? s->run_user : w->uid;
+	gid_t gid = w->gid;
+	int err = 0;
+
+	if (s->run_group_set) {
+		gid = s->run_group;
+	} else if (s->run_user_set && uid != w->uid) {
+		struct passwd *p = getpwuid(uid);
+
+		gid = p ? p->pw_gid : w->gid;
+	}
+	if (w->uid != 0 && uid != w->uid)
+		return fail(w, 2, "connectfs.run.user: only root can run the worker as another user");
+	if (w->uid != 0 && gid != w->gid)
+		return fail(w, 2, "connectfs.run.group: only root can run the worker with another group");
+	if (uid != w->uid || gid != w->gid)
+		err = take_on_user(uid, gid, s->run_user_set);
+	if (err)
+		return fail(w, 2, "connectfs.run.user: can't become user %u, group %u: %s", (unsigned)uid,
+		            (unsigned)gid, strerror(-err));
+	/* A change of user makes us dumpable again, and forgets the parent's death signal. */
+	err = secmem_harden_process();
+	if (err)
+		return fail(w, 2, "can't protect the process's memory: %s", strerror(-err));
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return 0;
+}
+
+static int lock_memory(struct worker *w)
+{
+	struct secmem_stats stats;
+	struct rlimit limit = { 0 };
+	char kib[32];
+	int err = secmem_init(w->settings->lock);
+
+	getrlimit(RLIMIT_MEMLOCK, &limit);
+	if (limit.rlim_cur == RLIM_INFINITY)
+		snprintf(kib, sizeof(kib), "unlimited");
+	else
+		snprintf(kib, sizeof(kib), "%llu KiB", (unsigned long long)limit.rlim_cur / 1024);
+	if (err)
+		return fail(w, 2, "connectfs.memory.lock=require: memory for secrets can't be locked: %s; "
+		            "the limit RLIMIT_MEMLOCK is %s: raise it (LimitMEMLOCK= of the systemd unit, "
+		            "memlock in /etc/security/limits.conf, ulimit -l)", strerror(-err), kib);
+	secmem_get_stats(&stats);
+	if (stats.lock_errno)
+		log_warn("memory for secrets can't be locked and may be swapped out", "error",
+		         strerror(stats.lock_errno), "RLIMIT_MEMLOCK", kib, "raise",
+		         "LimitMEMLOCK= or ulimit -l", NULL);
+	return 0;
+}
+
+/* All that blocks and all that needs where and whom we were started as. 0 or an exit status. */
+static int read_settings(struct worker *w)
+{
+	struct report report = REPORT_INIT;
+	int status = 0;
+
+	if (file_set_own_mountpoint(w->mountpoint) != 0)
+		return fail(w, 2, "out of memory");
+	if (settings_load(w->source, w->overrides, w->n_overrides, &w->settings, &report) != 0) {
+		status = fail_report(w, &report);
+	} else {
+		log_set_level(w->settings->log_level);
+		log_warnings(&report);
+	}
+	report_done(&report);
+	if (!status && chdir("/") != 0)
+		status = fail(w, 2, "/: %s", strerror(errno));
+	if (!status)
+		status = settle_owner(w);
+	if (!status)
+		status = drop_privileges(w);
+	if (!status)
+		status = lock_memory(w);
+	return status;
+}
+
+/* ---- The file system's and the engine's callbacks ---------------------------------------- */
+
+static void end(struct worker *w, int status)
+{
+	if (!w->ended)
+		w->status = status;
+	w->ended = true;
+	loop_stop(w->loop);
+}
+
+static void on_ready(void *arg)
+{
+	struct worker *w = arg;
+	struct control_message m = { .op = CONTROL_READY };
+
+	if (control_send(ROLE_SOCKET, &m, -1) != 0) {
+		end(w, ROLE_EXIT_FAILED);
+		return;
+	}
+	if (w->detach)
+		role_detach_stdio();
+}
+
+static void on_ended(void *arg, int err)
+{
+	struct worker *w = arg;
+
+	end(w, err ? ROLE_EXIT_FAILED : ROLE_EXIT_UNMOUNTED);
+}
+
+static void on_notifier_lost(void *arg)
+{
+	struct control_message m = { .op = CONTROL_NOTIFIER_LOST };
+
+	(void)arg;
+	if (control_send(ROLE_SOCKET, &m, -1) != 0)
+		log_error("the supervisor can't be told that the notifier is lost", NULL);
+}
+
+static void on_listed(void *arg, const struct error *err)
+{
+	struct worker *w = arg;
+	struct control_message m = {
+		.op = CONTROL_CONFIGURED, .uid = w->settings->owner, .gid = w->settings->group,
+	};
+
+	if (w->configured)
+		return;
+	w->configured = true;
+	if (err)
+		end(w, fail(w, 2, "%s", err->text));
+	else if (control_send(ROLE_SOCKET, &m, -1) != 0)
+		end(w, ROLE_EXIT_FAILED);
+}
+
+/* ---- What the supervisor says ----------------------------------------------------------- */
+
+static void on_device(struct worker *w, const struct control_message *m, int device)
+{
+	const struct settings *s = w->settings;
+	const struct fs_config config = {
+		.mountpoint = w->mountpoint, .owner = s->owner, .group = s->group, .mode = s->mode,
+		.debug = w->debug,
+	};
+	dev_t mount = makedev(m->dev_major, m->dev_minor);
+	int err;
+
+	if (device < 0 || w->fs) {
+		if (device >= 0)
+			close(device);
+		return;
+	}
+	file_set_own_device(mount);
+	w->processes.worker_restarts = m->restarts;
+	engine_set_processes(w->engine, &w->processes);
+	err = fs_new(w->engine, w->loop, &config, &w->fs);
+	if (err) {
+		close(device);
+	} else {
+		fs_set_mount_device(w->fs, mount);
+		err = fs_serve(w->fs, device, on_ready, on_ended, w);
+	}
+	if (err)
+		end(w, fail(w, 2, "can't serve the mount: %s", strerror(-err)));
+}
+
+static void on_notifier(struct worker *w, const struct control_message *m, int socket)
+{
+	int err;
+
+	if (socket < 0)
+		return;
+	if (!w->fs) {
+		close(socket);
+		return;
+	}
+	w->processes.notifier = m->pid;
+	engine_set_processes(w->engine, &w->processes);
+	err = fs_set_notifier(w->fs, socket, m->pid, on_notifier_lost, w);
+	if (err) {
+		log_error("can't use the notifier", "error", strerror(-err), NULL);
+		on_notifier_lost(w);
+	}
+}
+
+static void on_stop_timer(void *arg)
+{
+	end(arg, ROLE_EXIT_STOPPED);
+}
+
+static void on_stop(struct worker *w)
+{
+	/* The mount is detached by now. If nobody has a file open, the session ends by itself at once. */
+	if (w->fs && w->stop_timer)
+		loop_timer_set(w->stop_timer, STOP_WAIT_MS);
+	else
+		end(w, ROLE_EXIT_STOPPED);
+}
+
+static void on_control(int socket, void *arg)
+{
+	struct worker *w = arg;
+	struct control_message m;
+	int fd = -1, err = control_receive(socket, &m, &fd);
+
+	if (err == -EAGAIN)
+		return;
+	if (err) { /* the supervisor is gone */
+		end(w, ROLE_EXIT_STOPPED);
+		return;
+	}
+	switch (m.op) {
+	case CONTROL_DEVICE:
+		on_device(w, &m, fd);
+		return;
+	case CONTROL_NOTIFIER:
+		on_notifier(w, &m, fd);
+		return;
+	case CONTROL_STOP:
+		on_stop(w);
+		break;
+	default:
+		break;
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static void on_signal(int fd, void *arg)
+{
+	struct signalfd_siginfo info;
+
+	while (read(fd, &info, sizeof(info)) == sizeof(info))
+		end(arg, ROLE_EXIT_STOPPED);
+}
+
+/* ---- Life ------------------------------------------------------------------------------ */
+
+static int start_engine(struct worker *w)
+{
+	struct report report = REPORT_INIT;
+	int err = loop_new(&w->loop), status = 0;
+
+	if (!err) {
+		w->control = loop_fd_new(w->loop, ROLE_SOCKET, on_control, w);
+		w->signals = loop_fd_new(w->loop, w->signal_fd, on_signal, w);
+		w->stop_timer = loop_timer_new(w->loop, on_stop_timer, w);
+		if (!w->control || !w->signals || !w->stop_timer)
+			err = -ENOMEM;
+	}
+	if (err)
+		return fail(w, 2, "can't start: %s", strerror(-err));
+	err = engine_new(w->settings, ENGINE_MOUNT, w->loop, &w->engine, &report);
+	if (err && report.errors > 0)
+		status = fail_report(w, &report);
+	else if (err)
+		status = fail(w, 2, "can't start: %s", strerror(-err));
+	else
+		log_warnings(&report);
+	report_done(&report);
+	if (status)
+		return status;
+	w->processes = (struct engine_processes){
+		.supervisor = getppid(), .worker = getpid(), .mountpoint = w->mountpoint,
+		.started_ns = clock_real_ns(),
+	};
+	engine_set_processes(w->engine, &w->processes);
+	err = engine_start(w->engine, on_listed, w);
+	return err ? fail(w, 2, "can't start: %s", strerror(-err)) : 0;
+}
+
+static void release(struct worker *w)
+{
+	/* What hangs here would keep the device open: rather be killed. */
+	alarm(STUCK_S);
+	if (w->fs) {
+		fs_stop(w->fs);
+		fs_free(w->fs);
+	}
+	engine_free(w->engine);
+	loop_timer_free(w->stop_timer);
+	loop_fd_free(w->control);
+	loop_fd_free(w->signals);
+	loop_free(w->loop);
+	settings_free(w->settings);
+	for (size_t i = 0; i < w->n_overrides; i++) {
+		free(w->overrides[i].key);
+		free(w->overrides[i].value);
+	}
+	free(w->overrides);
+	if (w->signal_fd >= 0)
+		close(w->signal_fd);
+	alarm(0);
+}
+
+int worker_main(int argc, char **argv)
+{
+	struct worker w = { .uid = getuid(), .gid = getgid(), .signal_fd = -1 };
+	int err;
+
+	log_set_role("worker");
+	umask(077);
+	err = secmem_harden_process();
+	secmem_install_jansson();
+	if (err)
+		fail(&w, 2, "can't protect the process's memory: %s", strerror(-err));
+	else if (parse_args(&w, argc, argv) != 0)
+		fail(&w, 2, "--role=worker is not for the command line");
+	else if ((err = role_watch_signals((const int[]){ SIGTERM }, 1, &w.signal_fd)) != 0)
+		fail(&w, 2, "can't start: %s", strerror(-err));
+	else if (read_settings(&w) == 0 && start_engine(&w) == 0 && (err = loop_run(w.loop)) != 0)
+		fail(&w, 1, "the event loop: %s", strerror(-err));
+	release(&w);
+	return w.status;
+}

@@ -1,0 +1,335 @@
+/*
+ * Stored configs of either syntax: what they refer to, and how they look with it filled in.
+ *
+ * A config is one block of memory: the struct, its tables, and copies of the values that hold
+ * references. The whole decoded text lives only while it is parsed.
+ */
+#include "format/config.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdalign.h>
+#include <stdlib.h>
+#include <strings.h>
+
+#include "format/json.h"
+#include "format/limits.h"
+#include "format/properties.h"
+
+/* A parsed text, whatever its syntax. */
+struct parsed {
+	enum config_syntax syntax;
+	struct properties properties;
+	struct json_config json;
+	size_t len;
+};
+
+/* What a config takes. */
+struct measure {
+	size_t n_keys, n_values, n_refs, pool;
+};
+
+static int parse(struct slice text, enum config_syntax syntax, struct parsed *ret, unsigned *ret_line,
+                 struct error *err)
+{
+	int r;
+
+	*ret = (struct parsed){ .syntax = syntax, .properties = PROPERTIES_INIT, .json = JSON_CONFIG_INIT };
+	if (syntax == CONFIG_PROPERTIES) {
+		r = properties_parse(text, PROPERTIES_LATIN1, false, LIMIT_STORED_KEYS, &ret->properties,
+		                     ret_line, err);
+		ret->len = ret->properties.len;
+	} else {
+		r = json_config_parse(text, LIMIT_STORED_KEYS, &ret->json, ret_line, err);
+		ret->len = ret->json.len;
+	}
+	return r;
+}
+
+static void parsed_done(struct parsed *p)
+{
+	properties_done(&p->properties);
+	json_config_done(&p->json);
+}
+
+/* The keys that mean something to us, as found. */
+struct specials {
+	struct slice name, reload, reload_alias;
+	bool has_reload, has_reload_alias;
+};
+
+/* Key and value of the i-th entry. False: it does not count (shadowed). */
+static bool entry_at(const struct parsed *p, size_t i, struct slice *ret_key, struct slice *ret_value)
+{
+	if (p->syntax == CONFIG_PROPERTIES) {
+		const struct property *e = &p->properties.items[i];
+
+		*ret_key = e->key;
+		*ret_value = e->value;
+		return !e->shadowed;
+	}
+	*ret_key = p->json.items[i].key;
+	*ret_value = p->json.items[i].value;
+	return true;
+}
+
+/* All of the i-th entry, but its references. */
+static struct config_value value_at(const struct parsed *p, size_t i)
+{
+	if (p->syntax == CONFIG_PROPERTIES) {
+		const struct property *e = &p->properties.items[i];
+
+		return (struct config_value){ .key = e->key, .value = e->value, .line = e->line,
+		                              .start = e->value_start, .end = e->value_end };
+	} else {
+		const struct json_member *e = &p->json.items[i];
+
+		return (struct config_value){ .key = e->key, .value = e->value, .line = e->line,
+		                              .start = e->value_start, .end = e->value_end };
+	}
+}
+
+/* A null counts as missing. */
+static void note_special(struct specials *s, const struct parsed *p, size_t i, struct slice key,
+                         struct slice value)
+{
+	if (p->syntax == CONFIG_JSON && p->json.items[i].is_null)
+		return;
+	if (slice_eq_str(key, "name")) {
+		s->name = value;
+	} else if (slice_eq_str(key, "config.action.reload")) {
+		s->reload = value;
+		s->has_reload = true;
+	} else if (slice_eq_str(key, "config.reload.action")) {
+		s->reload_alias = value;
+		s->has_reload_alias = true;
+	}
+}
+
+/* As Kafka's ConfigDef trims strings. */
+static struct slice trim(struct slice s)
+{
+	while (s.len > 0 && (unsigned char)s.data[0] <= ' ') {
+		s.data++;
+		s.len--;
+	}
+	while (s.len > 0 && (unsigned char)s.data[s.len - 1] <= ' ')
+		s.len--;
+	return s;
+}
+
+static bool eq_ignoring_case(struct slice s, const char *word)
+{
+	return s.len == strlen(word) && strncasecmp(s.data, word, s.len) == 0;
+}
+
+static void set_reload(struct config *c, const struct specials *s)
+{
+	struct slice value = trim(s->has_reload ? s->reload : s->reload_alias);
+
+	c->reload = CONFIG_RELOAD_RESTART;
+	c->reload_valid = true;
+	if (!s->has_reload && !s->has_reload_alias)
+		return;
+	if (eq_ignoring_case(value, "none"))
+		c->reload = CONFIG_RELOAD_NONE;
+	else
+		c->reload_valid = eq_ignoring_case(value, "restart");
+}
+
+/* The connector's name: a request's own goes first. Empty: none; a name with NUL can't be one. */
+static struct slice choose_name(const struct parsed *p, const struct specials *s)
+{
+	struct slice name = p->json.name.len > 0 ? p->json.name : s->name;
+
+	if (name.len > 0 && memchr(name.data, '\0', name.len))
+		name.len = 0;
+	return name;
+}
+
+static struct measure measure(const struct parsed *p, struct specials *ret_specials)
+{
+	struct measure m = { .pool = 0 };
+	struct slice key, value;
+
+	for (size_t i = 0; i < p->len; i++) {
+		struct reference ref;
+		size_t pos = 0, n = 0;
+
+		if (!entry_at(p, i, &key, &value))
+			continue;
+		m.n_keys++;
+		note_special(ret_specials, p, i, key, value);
+		while (reference_next(value, &pos, &ref))
+			n++;
+		if (n == 0)
+			continue;
+		m.n_values++;
+		m.n_refs += n;
+		m.pool += key.len + value.len;
+	}
+	return m;
+}
+
+static struct config *allocate(const struct measure *m)
+{
+	static_assert(alignof(struct config_value) <= alignof(struct config), "the block is aligned for all");
+	static_assert(alignof(struct config_ref) <= alignof(struct config), "the block is aligned for all");
+	size_t values = m->n_values * sizeof(struct config_value);
+	size_t refs = m->n_refs * sizeof(struct config_ref);
+	struct config *c = malloc(sizeof(*c) + values + refs + m->pool);
+
+	if (!c)
+		return NULL;
+	*c = (struct config){ .n_keys = m->n_keys };
+	c->values = (struct config_value *)(void *)(c + 1);
+	c->refs = (struct config_ref *)(void *)((char *)(c + 1) + values);
+	c->pool = (char *)(c + 1) + values + refs;
+	return c;
+}
+
+static struct slice keep(char **pool, struct slice s)
+{
+	struct slice copy = { *pool, s.len };
+
+	if (s.len > 0)
+		memcpy(*pool, s.data, s.len);
+	*pool += s.len;
+	return copy;
+}
+
+/* Adds an entry, if it holds references. */
+static void add_value(struct config *c, const struct parsed *p, size_t i, char **pool)
+{
+	struct slice key, value;
+	struct reference ref;
+	struct config_value e;
+	size_t pos = 0;
+
+	if (!entry_at(p, i, &key, &value) || !reference_next(value, &pos, &ref))
+		return;
+	e = value_at(p, i);
+	e.key = keep(pool, e.key);
+	e.value = keep(pool, e.value);
+	e.first_ref = c->n_refs;
+	pos = 0;
+	while (reference_next(e.value, &pos, &ref))
+		c->refs[c->n_refs++] = (struct config_ref){ ref.provider, ref.path, ref.key,
+		                                            ref.start, ref.end, c->n_values };
+	e.n_refs = c->n_refs - e.first_ref;
+	c->values[c->n_values++] = e;
+}
+
+static struct config *build(const struct parsed *p)
+{
+	struct specials specials = { .has_reload = false };
+	struct measure m = measure(p, &specials);
+	struct slice name = choose_name(p, &specials);
+	struct config *c;
+	char *pool;
+
+	m.pool += name.len + 1;
+	c = allocate(&m);
+	if (!c)
+		return NULL;
+	c->syntax = p->syntax;
+	set_reload(c, &specials);
+	pool = c->pool;
+	if (name.len > 0) {
+		c->name = pool;
+		keep(&pool, name);
+		*pool++ = '\0';
+	}
+	for (size_t i = 0; i < p->len && c->n_values < m.n_values; i++)
+		add_value(c, p, i, &pool);
+	return c;
+}
+
+int config_parse(struct slice text, enum config_syntax syntax, struct config **ret, unsigned *ret_line,
+                 struct error *ret_err)
+{
+	struct parsed p;
+	struct config *c;
+	int r;
+
+	if (text.len > LIMIT_STORED_BYTES) {
+		if (ret_line)
+			*ret_line = 0;
+		return error_set(ret_err, EFBIG, "more than %d bytes", LIMIT_STORED_BYTES);
+	}
+	r = parse(text, syntax, &p, ret_line, ret_err);
+	if (r < 0)
+		return r;
+	c = build(&p);
+	parsed_done(&p);
+	if (!c) {
+		if (ret_line)
+			*ret_line = 0;
+		return error_set(ret_err, ENOMEM, "out of memory");
+	}
+	*ret = c;
+	return 0;
+}
+
+void config_free(struct config *c)
+{
+	free(c);
+}
+
+/* Fills the references of a value in, into tmp. 0, 1 (none was replaced) or tmp's error. */
+static int resolve(const struct config *c, const struct config_value *v, config_lookup *lookup, void *arg,
+                   struct buf *tmp)
+{
+	bool replaced = false;
+	size_t done = 0;
+	int r = 0;
+
+	buf_reset(tmp);
+	for (size_t i = v->first_ref; i < v->first_ref + v->n_refs && r == 0; i++) {
+		const struct config_ref *ref = &c->refs[i];
+		struct slice value;
+
+		if (!lookup(arg, i, &value))
+			continue;
+		r = buf_add(tmp, v->value.data + done, ref->start - done);
+		if (r == 0)
+			r = buf_add_slice(tmp, value);
+		done = ref->end;
+		replaced = true;
+	}
+	if (r < 0 || !replaced)
+		return r < 0 ? r : 1;
+	return buf_add(tmp, v->value.data + done, v->value.len - done);
+}
+
+int config_render(const struct config *c, struct slice text, config_lookup *lookup, void *arg,
+                  struct buf *out)
+{
+	struct buf tmp;
+	size_t done = 0;
+	int r = 0;
+
+	buf_init_secret(&tmp, LIMIT_RENDERED_BYTES);
+	for (size_t i = 0; i < c->n_values; i++) {
+		const struct config_value *v = &c->values[i];
+
+		r = resolve(c, v, lookup, arg, &tmp);
+		if (r < 0)
+			break;
+		if (r > 0) {
+			r = 0;
+			continue; /* copied with what follows */
+		}
+		r = buf_add(out, text.data + done, v->start - done);
+		if (r == 0)
+			r = c->syntax == CONFIG_JSON ? json_write_string(out, buf_slice(&tmp))
+			                             : properties_write_value(out, buf_slice(&tmp));
+		if (r < 0)
+			break;
+		done = v->end;
+	}
+	if (r == 0 && done < text.len)
+		r = buf_add(out, text.data + done, text.len - done);
+	buf_free(&tmp);
+	return r;
+}

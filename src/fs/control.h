@@ -1,0 +1,25 @@
+/*
+ * The files of .connectfs/: status.json, metrics, version and refresh.
+ */
+#ifndef CONNECTFS_FS_CONTROL_H
+#define CONNECTFS_FS_CONTROL_H
+
+#include "fs/node.h"
+
+/* Longest WRITE to refresh that is taken. */
+enum { CONTROL_WRITE_MAX = 64 * 1024 };
+
+bool control_is_ino(uint64_t ino); /* one of the four files */
+/* The i-th file's name and id; NULL after the last. */
+const char *control_file(size_t i, uint64_t *ret_ino);
+uint64_t control_find(const char *name); /* 0: none */
+void control_attr(struct fs *fs, uint64_t ino, struct stat *ret); /* also of the directory itself */
+
+/* These answer req, now or later. */
+void control_open(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);
+void control_read(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size, off_t off, uint64_t fh);
+void control_write(struct fs *fs, fuse_req_t req, uint64_t ino, const char *data, size_t size,
+                   struct fuse_file_info *fi);
+void control_flush(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);
+
+#endif

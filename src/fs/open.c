@@ -1,0 +1,286 @@
+/*
+ * Opening, and waiting for it.
+ *
+ * Three may come together over one parked open: the FUSE thread that parks it, the event thread with
+ * the result, and an interrupt in another FUSE thread. parked.state decides between the first two.
+ * The interrupt only knows the parked open through its request's interrupt function, which libfuse
+ * calls under the request's lock: taking the function away before the answer waits for a call that
+ * is under way, and after that none can come.
+ */
+#include "fs/open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "core/snapshot.h"
+#include "fs/handles.h"
+
+struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi)
+{
+	struct parked *p = malloc(sizeof *p);
+
+	if (!p)
+		return NULL;
+	*p = (struct parked){ .fs = fs, .req = req, .ino = ino, .unique = fs_current_unique(), .fi = *fi,
+		              .since_ns = clock_mono_ns() };
+	atomic_init(&p->state, PARKED_SETUP);
+	return p;
+}
+
+int parked_enter(struct parked *p)
+{
+	struct fs *fs = p->fs;
+	int err = 0;
+
+	pthread_mutex_lock(&fs->parked_lock);
+	if (fs->n_parked >= FS_PARKED_MAX) {
+		atomic_fetch_add(&fs->stats->parked_refused, 1);
+		err = -ETIMEDOUT;
+	} else {
+		fs->n_parked++;
+		atomic_fetch_add(&fs->stats->parked, 1);
+	}
+	/* A refused open is listed as well: it is only freed when its end has come. */
+	p->next = fs->parked;
+	if (p->next)
+		p->next->prev = p;
+	fs->parked = p;
+	p->listed = true;
+	pthread_mutex_unlock(&fs->parked_lock);
+	return err;
+}
+
+static void leave(struct parked *p)
+{
+	struct fs *fs = p->fs;
+
+	pthread_mutex_lock(&fs->parked_lock);
+	if (p->listed) {
+		if (p->prev)
+			p->prev->next = p->next;
+		else
+			fs->parked = p->next;
+		if (p->next)
+			p->next->prev = p->prev;
+	}
+	pthread_mutex_unlock(&fs->parked_lock);
+}
+
+/* It no longer waits (though it may still be listed). */
+static void count_out(struct fs *fs)
+{
+	pthread_mutex_lock(&fs->parked_lock);
+	fs->n_parked--;
+	pthread_mutex_unlock(&fs->parked_lock);
+	atomic_fetch_sub(&fs->stats->parked, 1);
+}
+
+bool parked_claim(struct parked *p)
+{
+	int waits = PARKED_WAITS;
+
+	if (!atomic_compare_exchange_strong(&p->state, &waits, PARKED_ANSWERED))
+		return false;
+	count_out(p->fs);
+	return true;
+}
+
+void parked_free(struct parked *p)
+{
+	if (p->listed)
+		leave(p);
+	if (p->wait)
+		open_wait_release(p->wait);
+	snapshot_unref(p->snapshot);
+	free(p->text);
+	free(p);
+}
+
+void parked_post(struct parked *p, void (*fn)(void *p))
+{
+	int err = parked_enter(p);
+
+	if (!err) {
+		atomic_store(&p->state, PARKED_WAITS);
+		err = loop_post(p->fs->loop, fn, p);
+		if (!err)
+			return;
+		/* fs_stop may have been quicker */
+		if (!parked_claim(p)) {
+			parked_free(p);
+			return;
+		}
+	}
+	fuse_reply_err(p->req, -err);
+	parked_free(p);
+}
+
+/* Ends here what an interrupt knows of it. */
+static void forget_interrupt(struct parked *p)
+{
+	fuse_req_interrupt_func(p->req, NULL, NULL);
+}
+
+void parked_stop_all(struct fs *fs)
+{
+	int64_t now = clock_mono_ns();
+
+	pthread_mutex_lock(&fs->parked_lock);
+	for (struct parked *p = fs->parked; p; p = p->next) {
+		int waits = PARKED_WAITS;
+
+		if (!atomic_compare_exchange_strong(&p->state, &waits, PARKED_ANSWERED))
+			continue;
+		fs->n_parked--;
+		atomic_fetch_sub(&fs->stats->parked, 1);
+		forget_interrupt(p);
+		if (p->wait) {
+			stats_open_done(fs->stats, (now - p->since_ns) / 1000, -EINTR);
+			open_wait_interrupt(p->wait);
+		}
+		fuse_reply_err(p->req, EINTR);
+	}
+	pthread_mutex_unlock(&fs->parked_lock);
+}
+
+void parked_free_all(struct fs *fs)
+{
+	while (fs->parked)
+		parked_free(fs->parked);
+}
+
+/* ---- opens ---- */
+
+static void release_snapshot(void *data)
+{
+	struct snapshot *s = data;
+
+	snapshot_unref(s);
+}
+
+void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
+{
+	if (handles_drop(fs->handles, ino, unique))
+		atomic_fetch_sub(&fs->stats->open_files, 1);
+}
+
+/* Answers an open; takes the snapshot. */
+static void answer(struct fs *fs, fuse_req_t req, uint64_t ino, uint64_t unique, struct fuse_file_info *fi,
+                   int64_t since_ns, int err, struct snapshot *snapshot)
+{
+	int64_t now = clock_mono_ns();
+
+	if (!err) {
+		err = handles_add(fs->handles, ino, unique, snapshot, release_snapshot,
+		                  snapshot_size(snapshot), now / 1000000);
+		if (err)
+			snapshot_unref(snapshot);
+	}
+	stats_open_done(fs->stats, (now - since_ns) / 1000, err);
+	if (err) {
+		fuse_reply_err(req, -err);
+		return;
+	}
+	atomic_fetch_add(&fs->stats->open_files, 1);
+	fi->fh = unique;
+	fi->direct_io = 1;
+	fi->keep_cache = 0;
+	fi->noflush = 1;
+	/* An open that the kernel has given up gets no RELEASE. */
+	if (fuse_reply_open(req, fi) < 0)
+		open_dropped(fs, ino, unique);
+}
+
+static void finish(struct parked *p)
+{
+	struct snapshot *snapshot = p->snapshot;
+
+	p->snapshot = NULL;
+	forget_interrupt(p);
+	answer(p->fs, p->req, p->ino, p->unique, &p->fi, p->since_ns, p->err, snapshot);
+	parked_free(p);
+}
+
+static void open_ended(int err, struct snapshot *snapshot, void *arg)
+{
+	struct parked *p = arg;
+	int setup = PARKED_SETUP;
+
+	/* Nobody else reads these before the state says so. A refused open's are not looked at. */
+	if (atomic_load(&p->state) != PARKED_ANSWERED) {
+		p->err = err;
+		p->snapshot = snapshot;
+		if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_EARLY))
+			return;
+		if (parked_claim(p)) {
+			finish(p);
+			return;
+		}
+		snapshot = NULL; /* parked_free drops it */
+	}
+	snapshot_unref(snapshot);
+	parked_free(p);
+}
+
+static void interrupted(fuse_req_t req, void *arg)
+{
+	struct parked *p = arg;
+
+	(void)req;
+	open_wait_interrupt(p->wait);
+}
+
+/* The event thread has taken the open up: lets it wait, unless it is through already. */
+static void park(struct parked *p, struct open_wait *wait)
+{
+	struct fs *fs = p->fs;
+	int setup = PARKED_SETUP;
+
+	p->wait = wait;
+	if (parked_enter(p)) {
+		open_wait_interrupt(wait);
+		stats_open_done(fs->stats, (clock_mono_ns() - p->since_ns) / 1000, -ETIMEDOUT);
+		fuse_reply_err(p->req, ETIMEDOUT);
+		if (atomic_exchange(&p->state, PARKED_ANSWERED) == PARKED_EARLY)
+			parked_free(p);
+		return;
+	}
+	fuse_req_interrupt_func(p->req, interrupted, p);
+	if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_WAITS))
+		return;
+	count_out(fs);
+	finish(p);
+}
+
+void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)
+{
+	struct connector *conn = catalog_find_ino(fs->catalog, ino);
+	struct open_wait *wait = NULL;
+	struct snapshot *snapshot = NULL;
+	struct parked *p = NULL;
+	int err = 0;
+
+	if (!conn)
+		err = -ESTALE;
+	else if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC)
+		err = -EROFS;
+	else if (!node_may_read(fs, req))
+		err = -EACCES;
+	else if (!(p = parked_new(fs, req, ino, fi)))
+		err = -ENOMEM;
+	if (err) {
+		connector_unref(conn);
+		fuse_reply_err(req, -err);
+		return;
+	}
+	err = catalog_open(fs->catalog, conn, open_ended, p, &snapshot, &wait);
+	connector_unref(conn);
+	if (err == -EINPROGRESS) {
+		park(p, wait);
+		return;
+	}
+	answer(fs, req, ino, p->unique, fi, p->since_ns, err, snapshot);
+	free(p);
+}

@@ -1,0 +1,57 @@
+/*
+ * Requests that wait for the event thread: opens that need a fetch, and what the control files ask.
+ *
+ * A parked request is answered exactly once, by whoever claims it: the event thread when the result
+ * is there, or fs_stop.
+ */
+#ifndef CONNECTFS_FS_OPEN_H
+#define CONNECTFS_FS_OPEN_H
+
+#include "fs/node.h"
+
+enum parked_state {
+	PARKED_SETUP,    /* the FUSE thread isn't through with it */
+	PARKED_WAITS,
+	PARKED_EARLY,    /* the result came during SETUP: the FUSE thread answers */
+	PARKED_ANSWERED, /* who comes now only frees */
+};
+
+struct parked {
+	struct fs *fs;
+	fuse_req_t req;
+	uint64_t ino, unique;
+	struct fuse_file_info fi;
+	int64_t since_ns;
+	atomic_int state;
+	/* an open */
+	struct open_wait *wait;
+	struct snapshot *snapshot;
+	int err;
+	/* a write to refresh: NUL-terminated lines one after another */
+	char *text;
+	size_t text_len, written;
+	struct parked *prev, *next; /* fs->parked */
+	bool listed;
+};
+
+/* In SETUP; NULL: out of memory. */
+struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi);
+/* Counts it in; -ETIMEDOUT when too many wait. */
+int parked_enter(struct parked *p);
+/* Runs fn(p) in the event thread, which must begin with parked_claim. On failure the request has been
+ * answered and p is gone. */
+void parked_post(struct parked *p, void (*fn)(void *p));
+/* True: the caller answers, then frees. False: it has been answered; the caller frees. */
+bool parked_claim(struct parked *p);
+void parked_free(struct parked *p);
+
+/* Answers all that wait EINTR. Event thread. */
+void parked_stop_all(struct fs *fs);
+/* Frees what is left. The loop no longer runs. */
+void parked_free_all(struct fs *fs);
+
+/* OPEN of a connector; its RELEASE. */
+void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);
+void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique);
+
+#endif

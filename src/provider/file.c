@@ -1,0 +1,127 @@
+/*
+ * The provider "file": keys of a .properties file, as Kafka's FileConfigProvider, and the
+ * parameter `secrets` of KIP-297's draft: the file (or directory) of references without a path.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "format/limits.h"
+#include "format/properties.h"
+#include "provider/filejob.h"
+
+/* The fields asked for, out of all that the file has. */
+static void pick(struct filejob *j, const struct properties *p)
+{
+	struct secret_field *found = calloc(j->n_fields + 1, sizeof(*found));
+	size_t n = 0;
+
+	if (!found) {
+		filejob_fail(j, EIO, true, "%s: out of memory", j->path);
+		return;
+	}
+	for (size_t i = 0; i < j->n_fields; i++) {
+		const struct property *item = properties_find(p, j->fields[i]);
+
+		if (item)
+			found[n++] = (struct secret_field){ .key = j->fields[i], .value = item->value };
+	}
+	filejob_succeed(j, found, n);
+	free(found);
+}
+
+static void parse(struct filejob *j, struct slice text)
+{
+	struct properties p = PROPERTIES_INIT;
+	struct error why = ERROR_INIT;
+	unsigned line = 0;
+	int r = properties_parse(text, PROPERTIES_UTF8, true, LIMIT_STORED_KEYS, &p, &line, &why);
+
+	if (r == 0) {
+		pick(j, &p);
+		properties_done(&p);
+	} else if (line > 0) {
+		filejob_fail(j, EIO, true, "%s:%u: %s", j->path, line, why.text);
+	} else {
+		filejob_fail(j, EIO, true, "%s: %s", j->path, r == -ENOMEM ? "out of memory" : why.text);
+	}
+}
+
+static void read_file(struct filejob *j)
+{
+	struct file_read got = { .local = false };
+	struct error why = ERROR_INIT;
+	struct buf text;
+	int r;
+
+	buf_init_secret(&text, LIMIT_SECRET_BYTES);
+	r = file_read_all(j->path, &text, &got, &why);
+	if (r < 0)
+		got.local = filejob_is_local(j->path);
+	if (filejob_add_file(j, j->path, &got.stamp, got.local) == 0) {
+		if (r < 0)
+			filejob_fail_read(j, r, j->path, &why);
+		else
+			parse(j, buf_slice(&text));
+	}
+	buf_free(&text);
+}
+
+static bool is_directory(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static void file_work(struct filejob *j)
+{
+	const char *secrets = j->conf->secrets;
+
+	if (j->path[0] == '\0') {
+		filejob_note(j, "the reference has no path, and the provider no param `secrets`");
+		filejob_succeed(j, NULL, 0);
+	} else if (!filejob_allowed(j, j->path)) {
+		filejob_succeed(j, NULL, 0);
+	} else if (secrets && strcmp(secrets, j->path) == 0 && is_directory(secrets)) {
+		directory_work(j);
+	} else {
+		read_file(j);
+	}
+}
+
+static int file_open(const struct provider_env *env, const char *class_name, const struct strmap *params,
+                     void **ret_self, const char **ret_param, struct error *ret_err)
+{
+	struct filejob_conf *c = calloc(1, sizeof(*c));
+	int r;
+
+	(void)class_name;
+	*ret_param = NULL;
+	if (!c)
+		return error_set(ret_err, ENOMEM, "out of memory");
+	r = filejob_conf_init(c, env, file_work, filejob_conf_free, params, ret_param, ret_err);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	*ret_self = c;
+	return 0;
+}
+
+static const char *const classes[] = {
+	"org.apache.kafka.common.config.provider.FileConfigProvider",
+	"org.apache.kafka.connect.configs.FileConfigProvider", /* KIP-297's draft */
+	NULL,
+};
+
+const struct provider_ops provider_file = {
+	.name = "file",
+	.classes = classes,
+	.open = file_open,
+	.map = filejob_map,
+	.fetch = filejob_fetch,
+	.cancel = filejob_cancel,
+	.close = filejob_close,
+};
