@@ -56,7 +56,7 @@ int file_stamp_take(const char *path, struct file_stamp *ret)
 	struct statx stx;
 
 	if (file_is_own_mountpoint(path))
-		return -ELOOP;
+		return -EDEADLK;
 	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_BASIC_STATS, &stx) < 0) {
 		if (errno != ENOENT && errno != ENOTDIR)
 			return -errno;
@@ -260,7 +260,7 @@ static int fail(struct error *ret_err, int err)
 static int check_kind(const struct file_stamp *s, struct error *ret_err)
 {
 	if (is_own_device(s->dev))
-		return error_set(ret_err, ELOOP, "lies on this mount itself");
+		return error_set(ret_err, EDEADLK, "lies on this mount itself");
 	if (S_ISDIR(s->mode))
 		return fail(ret_err, EISDIR);
 	if (!S_ISREG(s->mode))
@@ -392,7 +392,7 @@ int file_read_all(const char *path, struct buf *out, struct file_read *ret, stru
 	if (ret)
 		*ret = f;
 	if (file_is_own_mountpoint(path))
-		return error_set(ret_err, ELOOP, "lies on this mount itself");
+		return error_set(ret_err, EDEADLK, "lies on this mount itself");
 	int path_fd = open(path, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)
 		return fail(ret_err, errno);

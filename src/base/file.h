@@ -51,7 +51,7 @@ struct file_read {
  * Reads a whole regular file into out (a buffer with its maximum) by
  * O_RDONLY|O_NONBLOCK|O_CLOEXEC|O_NOCTTY; never reads from a FIFO, device or directory.
  * 0, or -errno with a sentence without the path: -ENOENT, -EACCES, -EISDIR/-EINVAL (no regular
- * file), -EFBIG (over the buffer's maximum), -ELOOP with "lies on this mount itself" for our own
+ * file), -EFBIG (over the buffer's maximum), -EDEADLK with "lies on this mount itself" for our own
  * mount, -EAGAIN (it changed while it was read, three times in a row).
  * ret->stamp is filled as far as known also on failure. May block: for the pool.
  */

@@ -79,8 +79,8 @@ static int judge(struct reading *rd, size_t i, const char *path, int r, const st
 	struct filejob *j = rd->job;
 	struct slice value = buf_slice(&rd->bufs[i]);
 
-	if (r == -ENOENT || r == -ENOTDIR || r == -EISDIR || r == -EINVAL)
-		return 0; /* Kafka ignores subdirectories and links to nowhere. */
+	if (r == -ENOENT || r == -ENOTDIR || r == -EISDIR || r == -EINVAL || r == -ELOOP)
+		return 0; /* Kafka ignores subdirectories and links that lead nowhere. */
 	if (r == -EACCES || r == -EPERM) {
 		/* Of this key alone: the others' values must not be lost by it. */
 		filejob_note(j, "%s: permission denied", path);
@@ -114,7 +114,7 @@ static int read_key(struct reading *rd, size_t i)
 	memcpy(name, j->fields[i].data, j->fields[i].len);
 	name[j->fields[i].len] = '\0';
 	if ((size_t)snprintf(path, sizeof(path), "%s/%s", j->path, name) >= sizeof(path) ||
-	    !filejob_allowed(j, path))
+	    filejob_allowed(j, path) < 0)
 		return 0;
 	r = read_below(rd, name, path, &rd->bufs[i], &got, &why);
 	if (r < 0)
@@ -213,7 +213,7 @@ void directory_work(struct filejob *j)
 		filejob_succeed(j, NULL, 0);
 		return;
 	}
-	if (!filejob_allowed(j, j->path)) {
+	if (filejob_allowed(j, j->path) < 0) {
 		filejob_succeed(j, NULL, 0);
 		return;
 	}

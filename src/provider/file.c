@@ -78,12 +78,18 @@ static bool is_directory(const char *path)
 static void file_work(struct filejob *j)
 {
 	const char *secrets = j->conf->secrets;
+	int r;
 
 	if (j->path[0] == '\0') {
 		filejob_note(j, "the reference has no path, and the provider no param `secrets`");
 		filejob_succeed(j, NULL, 0);
-	} else if (!filejob_allowed(j, j->path)) {
+		return;
+	}
+	r = filejob_allowed(j, j->path);
+	if (r == -EACCES) {
 		filejob_succeed(j, NULL, 0);
+	} else if (r < 0) {
+		filejob_fail_read(j, r, j->path, NULL);
 	} else if (secrets && strcmp(secrets, j->path) == 0 && is_directory(secrets)) {
 		directory_work(j);
 	} else {

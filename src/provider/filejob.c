@@ -128,6 +128,8 @@ int filejob_map(void *self, struct slice path, struct slice key, struct buf *ret
 		if (!abs)
 			return error_set(ret_err, ENOMEM, "out of memory");
 		r = c->allowed.unrestricted ? 0 : file_normalize(abs, norm, sizeof(norm));
+		for (size_t n = strlen(abs); n > 1 && abs[n - 1] == '/'; n--)
+			abs[n - 1] = '\0'; /* as java.nio.file.Path has it */
 		if (r == 0)
 			r = buf_add_str(ret_id, c->allowed.unrestricted ? abs : norm);
 		free(abs);
@@ -283,7 +285,8 @@ void filejob_fail_read(struct filejob *j, int r, const char *path, const struct 
 	case EPERM:
 		filejob_fail(j, EKEYREJECTED, false, "%s: permission denied", path);
 		break;
-	case ELOOP: /* our own mount, or links that lead nowhere: waiting doesn't help */
+	case EDEADLK: /* our own mount: waiting doesn't help, nor for links in a circle */
+	case ELOOP:
 	case ENAMETOOLONG:
 		filejob_fail(j, EIO, false, "%s: %s", path, text);
 		break;
@@ -349,15 +352,13 @@ void filejob_succeed(struct filejob *j, const struct secret_field *fields, size_
 		filejob_fail(j, EIO, true, "%s: out of memory", j->path);
 }
 
-bool filejob_allowed(struct filejob *j, const char *path)
+int filejob_allowed(struct filejob *j, const char *path)
 {
 	int r = allowed_paths_check(&j->conf->allowed, path);
 
 	if (r == -EACCES)
 		filejob_note(j, "the path %s is not allowed by allowed.paths", path);
-	else if (r < 0)
-		filejob_note(j, "the path %s can't be checked against allowed.paths: %s", path, strerror(-r));
-	return r == 0;
+	return r;
 }
 
 /* Where a link leads, for one that leads nowhere yet. False: no link. */

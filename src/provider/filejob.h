@@ -83,8 +83,9 @@ int filejob_add_file(struct filejob *j, const char *path, const struct file_stam
 void filejob_drop_files(struct filejob *j);
 /* The end of work that succeeded. */
 void filejob_succeed(struct filejob *j, const struct secret_field *fields, size_t n_fields);
-/* Does allowed.paths allow it? If not, a note says so, and the work goes on without it. */
-bool filejob_allowed(struct filejob *j, const char *path);
+/* Does allowed.paths allow it? 0; -EACCES: no, a note says so, and the work goes on without it;
+ * another -errno: it can't be told (links in a circle, a name that is too long). */
+int filejob_allowed(struct filejob *j, const char *path);
 
 /* Is what is there at the path, or would be made there, on a local file system? Blocks. */
 bool filejob_is_local(const char *path);

@@ -236,7 +236,7 @@ static int scan_work(void *arg)
 	int fd;
 
 	if (file_is_own_mountpoint(sc->path)) {
-		sc->err = ELOOP;
+		sc->err = EDEADLK;
 		return 0;
 	}
 	fd = open(sc->path, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
@@ -589,7 +589,7 @@ static void tell_ready(struct dirstore *s, int code)
 	if (s->ready)
 		return;
 	s->ready = true;
-	if (code == ELOOP && file_is_own_mountpoint(s->path))
+	if (code == EDEADLK && file_is_own_mountpoint(s->path))
 		(void)error_set(&err, code, "%s: lies on this mount itself", s->path);
 	else if (code == ETIMEDOUT)
 		(void)error_set(&err, code, "%s: no answer within %lld ms", s->path,

@@ -16,7 +16,7 @@
 #include "format/limits.h"
 #include "format/reference.h"
 
-enum { ROUNDS = 9, ROUND_NS = 50 * 1000 * 1000, N_VALUES = 1000, VALUE_MAX = 64 };
+enum { ROUNDS = 9, ROUND_NS = 10 * 1000 * 1000, N_VALUES = 1000, VALUE_MAX = 64 };
 
 static char values[N_VALUES][VALUE_MAX];
 
@@ -189,7 +189,5 @@ int main(void)
 	bench_hostile("${ repeated", "", "${");
 	bench_hostile("colons without end", "${", ":");
 	bench_hostile("${: repeated", "", "${:");
-	bench_hostile("}${ repeated", "", "}${");
-	bench_hostile("${:} repeated", "", "${:}");
 	return 0;
 }

@@ -19,9 +19,12 @@ use File::Path qw(make_path);
 
 # Words of a record
 
+sub pair { my ($c) = @_; return chr(0xd800 + ($c >> 10)) . chr(0xdc00 + ($c & 0x3ff)) }
+
 sub units { # characters to code units
     my ($text) = @_;
-    $text =~ s/([^\x{0}-\x{ffff}])/my $c = ord($1) - 0x10000; chr(0xd800 + ($c >> 10)) . chr(0xdc00 + ($c & 0x3ff))/ge;
+    return if !defined $text;
+    $text =~ s/([^\x{0}-\x{ffff}])/pair(ord($1) - 0x10000)/ge;
     return $text;
 }
 
@@ -35,9 +38,12 @@ sub hex_bytes { return $_[0] eq '' ? '-' : unpack 'H*', $_[0] }
 
 sub table_words {
     my ($table) = @_;
-    return (scalar @$table,
-        map { my ($provider, $path, @rest) = @$_; (digits($provider), $path eq '*' ? '*' : digits($path), map { digits($_) } @rest) }
-            @$table);
+    my @words = scalar @$table;
+    for my $row (@$table) {
+        my ($provider, $path, $key, $value) = @$row;
+        push @words, digits($provider), $path eq '*' ? '*' : digits($path), digits($key), digits($value);
+    }
+    return @words;
 }
 
 # The line of a record; rendered is vectors' answer to an R, for Kafka's side.
@@ -45,7 +51,8 @@ sub line {
     my ($id, $r, $rendered) = @_;
     my @words;
     if ($r->{kind} eq 'T') {
-        @words = (table_words($r->{table}), scalar @{ $r->{entries} }, map { digits($_) } map { @$_ } @{ $r->{entries} });
+        my @entries = @{ $r->{entries} };
+        @words = (table_words($r->{table}), scalar @entries, map { digits($_) } map { @$_ } @entries);
     } elsif ($r->{kind} eq 'V') {
         @words = (
             digits($r->{class}), scalar @{ $r->{params} }, (map { digits($_) } map { @$_ } @{ $r->{params} }),
@@ -65,8 +72,7 @@ sub list_answer {
 
 sub map_answer {
     my ($map) = @_;
-    return list_answer(map { digits(units($_)) . '=' . digits(defined $map->{$_} ? units($map->{$_}) : undef) }
-            keys %$map);
+    return list_answer(map { digits(units($_)) . '=' . digits(units($map->{$_})) } keys %$map);
 }
 
 # t/data
@@ -89,7 +95,7 @@ sub data_table {
     for my $name (sort keys %$providers) {
         for my $path (sort keys %{ $providers->{$name} }) {
             my $values = $providers->{$name}{$path};
-            push @table, map { [units($name), units($path), units($_), defined $values->{$_} ? units($values->{$_}) : undef] }
+            push @table, map { [map { scalar units($_) } $name, $path, $_, $values->{$_}] }
                 sort keys %$values;
         }
     }
@@ -111,7 +117,7 @@ sub transform_rows {
         push @records, {
             kind     => 'T',
             table    => data_table($providers->{ $row->{table} }),
-            entries  => [map { [units($_), defined $map->{$_} ? units($map->{$_}) : undef] } sort keys %$map],
+            entries  => [map { [units($_), scalar units($map->{$_})] } sort keys %$map],
             expected => 'calls ' . list_answer(@calls) . ' values ' . map_answer($result),
         };
     }
@@ -197,11 +203,15 @@ sub some { # between min and max times what code makes
 
 my @PROVIDERS = ('test', 'other', '', ' test', '${test', "\x{e9}", 'a b', 'test\\');
 my @PATHS     = ('', 'p', ' p ', 'p q', '/run/x.properties', '${test', "p\n", "\x{d83d}\x{de00}", "\x{d83d}");
-my @KEYS = ('k', 'k2', '', 'a:b', ':', ' k ', "nl\nk", 'k\\', '${test:p:k', "\x{2028}", "\0", "\x{de00}", 'missing', 'nul');
+my @KEYS      = (
+    'k', 'k2', '', 'a:b', ':', ' k ', "nl\nk", 'k\\', '${test:p:k', "\x{2028}", "\0", "\x{de00}",
+    'missing', 'nul'
+);
 my @NASTY = (
     "\x{d800}\x{dc00}", "\x{dbff}\x{dfff}", "\x{dbff}", "\x{dfff}",
-    '$', '{', '}', ':', '\\', "\n", "\r", "\t", "\f", ' ', '=', '#', '!', 'u', '0', 'a', 'f', '${', '}', ':', "\r\n",
-    "\x{e9}", "\x{d83d}\x{de00}", "\0", "\x{d83d}", "\x{de00}", "\x{feff}", "\x{85}", "\x{2028}", "\x{b}", "\x{a0}", '"',
+    '$', '{', '}', ':', '\\', "\n", "\r", "\t", "\f", ' ', '=', '#', '!', 'u', '0', 'a', 'f', '${', '}', ':',
+    "\r\n", "\x{e9}", "\x{d83d}\x{de00}", "\0", "\x{d83d}", "\x{de00}", "\x{feff}", "\x{85}", "\x{2028}",
+    "\x{b}", "\x{a0}", '"',
     "\x{ff}", "\x{100}", "\x{7f}", "\x{1}", "\x{ffff}", '$1', '\\u0041', '  ', '\\\\', "'", ',', '[', '/'
 );
 
@@ -227,30 +237,37 @@ sub any_transform {
         my $value = some(0, 5, sub { chance(0.5) ? reference() : text(4) });
         $value = text(14) if chance(0.2);
         substr($value, rand length $value, 1) = one(@NASTY) if $value ne '' && chance(0.3);
-        $entries{ chance(0.5) ? 'key' . int rand 3 : chance(0.3) ? reference() : text(4) } = chance(0.03) ? undef : $value;
+        my $key = chance(0.5) ? 'key' . int rand 3 : chance(0.3) ? reference() : text(4);
+        $entries{$key} = chance(0.03) ? undef : $value;
     }
     return { kind => 'T', table => any_table(), entries => [map { [$_, $entries{$_}] } sort keys %entries] };
 }
 
 # P
 
-my @PLAIN = ('k', 'v', '=', ':', ' ', "\\", "\n", "\r", "\r\n", "\t", "\f", '#', '!', 'u', '0', 'a', 'F', '$', '{', '}', "\\\n",
-    "\\\r\n", "\\\r", "\\\n  ", "\\\\", '  ', "\n\n", "\\t", "\\n", "\\u", "\\U", "\\b", "\0", "\x0b", 'k=v', '"');
+my @PLAIN = (
+    'k', 'v', '=', ':', ' ', "\\", "\n", "\r", "\r\n", "\t", "\f", '#', '!', 'u', '0', 'a', 'F', '$', '{',
+    '}', "\\\n", "\\\r\n", "\\\r", "\\\n  ", "\\\\", '  ', "\n\n", "\\t", "\\n", "\\u", "\\U", "\\b", "\0",
+    "\x0b", 'k=v', '"'
+);
 my @UTF8 = map { pack 'H*', $_ } qw(c3a9 f09f9880 efbbbf c285 e280a8 c2a0 efbfbf f48fbfbf dfbf e0a080);
-my @BROKEN = map { pack 'H*', $_ } qw(ff fe 80 c3 e282 f09f98 c080 c1bf e09fbf f08fbfbf eda080 edbfbf f4908080 f5808080);
-my @UNITS = qw(0000 0009 000a 0020 003d 003a 0023 0041 005c 0085 00e9 00E9 2028 d83d de00 DE00 d800 dfff feff ffff fFfD);
+my @BROKEN = map { pack 'H*', $_ }
+    qw(ff fe 80 c3 e282 f09f98 c080 c1bf e09fbf f08fbfbf eda080 edbfbf f4908080 f5808080);
+my @UNITS = qw(0000 0009 000a 0020 003d 003a 0023 0041 005c 0085 00e9 00E9 2028 d83d de00 DE00 d800 dfff feff
+    ffff fFfD);
+my @BAD_ESCAPES = ('00g1', '004', '', '+041', ' 041', '0x41', "00\\\n41");
 
 sub escape {
     return sprintf "\\u%04x\\u%04x", 0xd800 + rand 0x400, 0xdc00 + rand 0x400 if chance(0.1);
-    return "\\u" . (chance(0.05) ? one('00g1', '004', '', '+041', ' 041', '0x41', "00\\\n41") : one(@UNITS));
+    return "\\u" . (chance(0.05) ? one(@BAD_ESCAPES) : one(@UNITS));
 }
 
 sub properties_bytes {
     my @more = chance(0.5) ? () : chance(0.7) ? @UTF8 : (@UTF8, @BROKEN);
     my $text = some(1, 22, sub { chance(0.12) ? escape() : one(@PLAIN, chance(0.5) ? @more : ()) });
+    return $text if !chance(0.004);
     # Java reads by blocks of 8,192
-    $text = one('k=', '#', "\\", '') . one('x', ' ', "\\", "\xc3\xa9", "\n") x (8180 + rand 20) . $text if chance(0.004);
-    return $text;
+    return one('k=', '#', "\\", '') . one('x', ' ', "\\", "\xc3\xa9", "\n") x (8180 + rand 20) . $text;
 }
 
 # R: lines with references, whose characters are escaped or continued here and there
@@ -276,9 +293,11 @@ sub any_rendering {
         if (chance(0.15)) {
             $text .= one('#', '!', ' # ', '') . some(0, 4, sub { one('x', ' ', "\\", '${test:p:k}') });
         } else {
-            $text .= one('', '', ' ', "\t") . disguise(one('k1', 'k2', 'k3', 'name', 'a b', 'a=b', '', "\x{e9}"));
+            $text .= one('', '', ' ', "\t");
+            $text .= disguise(one('k1', 'k2', 'k3', 'name', 'a b', 'a=b', '', "\x{e9}"));
             $text .= one('=', ':', ' ', ' = ', "\t:\t", "\f", " \\\n = ");
-            $text .= disguise(some(0, 4, sub { chance(0.6) ? reference() : text(3) })) . one('', '', '', ' ', "\\");
+            $text .= disguise(some(0, 4, sub { chance(0.6) ? reference() : text(3) }));
+            $text .= one('', '', '', ' ', "\\");
         }
         $text .= one("\n", "\n", "\r\n", "\r", "\n\n", chance(0.1) ? escape() : "\n");
     }
@@ -290,15 +309,22 @@ sub any_rendering {
 # J
 
 my @JSON_ATOMS = (
-    'a', 'k', ' ', '$', '{', '}', ':', '${test:p:k}', '\\n', '\\t', '\\"', '\\\\', '\\/', '\\b', '\\u0041', '\\u00e9', '\\u0085',
-    '\\ud83d\\ude00', '\\uDBFF\\uDFFF', '\\ud800\\udc00', '\\u2028', '\\uFFFF', "\xc3\xa9", "\xf0\x9f\x98\x80", "\xe2\x80\xa8", "\x7f", "'", '//'
+    'a', 'k', ' ', '$', '{', '}', ':', '${test:p:k}', '\\n', '\\t', '\\"', '\\\\', '\\/', '\\b', '\\u0041',
+    '\\u00e9', '\\u0085', '\\ud83d\\ude00', '\\uDBFF\\uDFFF', '\\ud800\\udc00', '\\u2028', '\\uFFFF',
+    "\xc3\xa9", "\xf0\x9f\x98\x80", "\xe2\x80\xa8", "\x7f", "'", '//'
 );
-my @JSON_RARE = ('\\ud83d', '\\ude00', '\\ude00\\ud83d', '\\u0000', "\xff", "\xc0\x80", "\xed\xa0\x80", "\n", "\t", '\\x', '\\u12',
-    '\\U0041', "\0", "\\'");
+my @JSON_RARE = (
+    '\\ud83d', '\\ude00', '\\ude00\\ud83d', '\\u0000', "\xff", "\xc0\x80", "\xed\xa0\x80", "\n", "\t", '\\x',
+    '\\u12', '\\U0041', "\0", "\\'"
+);
 my @SPACES  = ('', '', '', ' ', "\n", "\r\n", "\t");
-my @SCALARS = ('0', '-0', '1.5', '1e5', '1E+5', '-1.50e-2', '12345678901234567890123', '9223372036854775808', '0.1000', 'true',
-    'false', 'null');
-my @NO_SCALARS = ('01', '+1', '.5', '1.', 'NaN', 'tru', 'TRUE', '1e', '-', '1e999', "'a'", '', 'nullx', '0x1', 'Infinity');
+my @SCALARS = (
+    '0', '-0', '1.5', '1e5', '1E+5', '-1.50e-2', '12345678901234567890123', '9223372036854775808', '0.1000',
+    'true', 'false', 'null'
+);
+my @NO_SCALARS = (
+    '01', '+1', '.5', '1.', 'NaN', 'tru', 'TRUE', '1e', '-', '1e999', "'a'", '', 'nullx', '0x1', 'Infinity'
+);
 
 sub json_string {
     return '"' . some(0, 5, sub { chance(0.015) ? one(@JSON_RARE) : one(@JSON_ATOMS) }) . '"';
@@ -309,13 +335,17 @@ sub json_value {
     return one(@NO_SCALARS) if chance(0.006);
     return json_string()    if chance(0.75) || $depth > 3;
     return one(@SCALARS)    if chance(0.9);
-    return chance(0.5) ? json_object($depth + 1) : '[' . join(',', map { json_value($depth + 1) } 1 .. rand 3) . ']';
+    return json_object($depth + 1) if chance(0.5);
+    return '[' . join(',', map { json_value($depth + 1) } 1 .. rand 3) . ']';
 }
 
 sub json_object {
     my ($depth) = @_;
-    my $n = int rand 5;
-    my @members = map { (chance(0.6) ? "\"k$_\"" : json_string()) . one(@SPACES) . ':' . one(@SPACES) . json_value($depth) } 1 .. $n;
+    my @members;
+    for my $n (1 .. rand 5) {
+        my $key = chance(0.6) ? "\"k$n\"" : json_string();
+        push @members, $key . one(@SPACES) . ':' . one(@SPACES) . json_value($depth);
+    }
     return '{' . one(@SPACES) . join(one(@SPACES) . ',' . one(@SPACES), @members) . one(@SPACES) . '}';
 }
 
@@ -335,7 +365,7 @@ sub any_json {
     if (chance(0.1)) {
         my $at = int rand length $text;
         if    (chance(0.3)) { substr $text, $at, 1, '' }
-        elsif (chance(0.5)) { substr $text, $at, 0, one('"', '\\', '{', '}', ',', ':', "\xff", ' ', '1', '[') }
+        elsif (chance(0.5)) { substr $text, $at, 0, one(qw(" \\ { } : 1 [), ',', "\xff", ' ') }
         elsif (chance(0.5)) { $text = substr $text, 0, $at }
         elsif (chance(0.5)) { $text .= one('x', '{}', '}', "\0", ',', '"') }
         else                { $text = "\xef\xbb\xbf$text" }
@@ -346,6 +376,10 @@ sub any_json {
 # V: providers on a tree of files, and on the environment
 
 my $PACKAGE = 'org.apache.kafka.common.config.provider.';
+my @PATTERNS = (
+    undef, '.*', '', 'IT_.*', 'IT_A', 'IT_', '(IT|it)_[A-Za-z]+', '[', 'IT_A|IT_AB', '(?i)it_.*', '\w+',
+    '.*E.*', 'IT\..*', '^IT_A$', 'IT_A+B?', '(', '*', '\p{Lu}{2}_.+', '\QIT.dot\E', 'IT_[^L]*+'
+);
 my (@file_paths, @dir_paths, @allowed, @prop_keys, @dir_keys);
 
 our %ENVIRONMENT = (
@@ -373,7 +407,8 @@ sub make_tree {
     my @dirs = map { "$dir/$_" } qw(a a/sub ab b d d/subdir k8s/..2024_1 empty);
     make_path(@dirs);
     for my $file (qw(a/one a/two a/sub/three ab/x b/x)) {
-        spew("$dir/$file.properties", "k=$file\nk2=\\u00e9 \xc3\xa9\n:empty key\nk3\nlone=\\ud83d\nnul=\\u0000\nk=$file again\n");
+        spew("$dir/$file.properties",
+            "k=$file\nk2=\\u00e9 \xc3\xa9\n:empty key\nk3\nlone=\\ud83d\nnul=\\u0000\nk=$file again\n");
     }
     spew("$dir/a/p$_.properties", properties_bytes()) for 1 .. 40;
     spew("$dir/a/bad-escape.properties", "k=v\nx=\\u12\n");
@@ -384,37 +419,71 @@ sub make_tree {
     spew("$dir/a/\xc3\xa9.properties", 'k=v');
     make_path("$dir/a/dir.properties");
     my %links = (
-        'a/in.properties' => 'one.properties', 'a/out.properties' => '../b/x.properties', 'a/outdir' => '../b', 'link' => 'a',
-        'a/dangling.properties' => 'nowhere', 'a/loop.properties' => 'loop.properties', 'd/link' => 'foo', 'd/dangling' => 'no',
-        'd/leads-out' => '../b/x.properties', 'd/linked-dir' => 'subdir', 'd/loop' => 'loop', 'k8s/..data' => '..2024_1',
-        'k8s/password' => '..data/password', 'k8s/user' => '..data/user', 'dlink' => 'd', 'a/leads-in' => 'sub',
+        'a/in.properties'       => 'one.properties',
+        'a/out.properties'      => '../b/x.properties',
+        'a/outdir'              => '../b',
+        'a/leads-in'            => 'sub',
+        'a/dangling.properties' => 'nowhere',
+        'a/loop.properties'     => 'loop.properties',
+        'link'                  => 'a',
+        'dlink'                 => 'd',
+        'd/link'                => 'foo',
+        'd/dangling'            => 'no',
+        'd/leads-out'           => '../b/x.properties',
+        'd/linked-dir'          => 'subdir',
+        'd/loop'                => 'loop',
+        'k8s/..data'            => '..2024_1',
+        'k8s/password'          => '..data/password',
+        'k8s/user'              => '..data/user',
     );
     symlink $links{$_}, "$dir/$_" or die "$dir/$_: $!\n" for sort keys %links;
     my %values = (
-        foo => 'FOO', bar => "BAR\n", '.dot' => 'dot', 'with space' => ' ', "\xc3\xa9" => "\xc3\xa9\xf0\x9f\x98\x80", empty => '',
-        latin => "a\xffb", surrogate => "\xed\xa0\x80", bom => "\xef\xbb\xbfx", nul => "a\0b", "new\nline" => 'nl', crlf => "a\r\nb\r\n",
-        'subdir/inner' => 'inner', big => 'x' x 70000,
+        'foo'          => 'FOO',
+        'bar'          => "BAR\n",
+        '.dot'         => 'dot',
+        'with space'   => ' ',
+        "\xc3\xa9"     => "\xc3\xa9\xf0\x9f\x98\x80",
+        'empty'        => '',
+        'latin'        => "a\xffb",
+        'surrogate'    => "\xed\xa0\x80",
+        'bom'          => "\xef\xbb\xbfx",
+        'nul'          => "a\0b",
+        "new\nline"    => 'nl',
+        'crlf'         => "a\r\nb\r\n",
+        'subdir/inner' => 'inner',
+        'big'          => 'x' x 70000,
     );
     spew("$dir/d/$_", $values{$_}) for keys %values;
     spew("$dir/k8s/..2024_1/$_", "secret $_\n") for qw(password user);
 
     @prop_keys = ('k', 'k', 'k2', 'k3', '', 'lone', 'nul', "\x{feff}k", 'v', 'missing', 'kv', "\x{e9}");
-    @dir_keys = ('foo', 'foo', 'bar', '.dot', 'with space', "\x{e9}", 'empty', 'latin', 'surrogate', 'bom', 'nul', "new\nline", 'crlf',
-        'big', 'subdir', 'subdir/inner', '../b/x.properties', '..', '.', '', 'link', 'dangling', 'leads-out', 'linked-dir', 'loop',
-        "foo\0", 'missing', './foo', 'foo/', "\x{d83d}", 'x' x 300, 'password', 'user', '..data', '..data/user');
+    @dir_keys  = (
+        'foo', 'foo', 'bar', '.dot', 'with space', "\x{e9}", 'empty', 'latin', 'surrogate', 'bom', 'nul',
+        "new\nline", 'crlf', 'big', 'subdir', 'subdir/inner', '../b/x.properties', '..', '.', '', 'link',
+        'dangling', 'leads-out', 'linked-dir', 'loop', "foo\0", 'missing', './foo', 'foo/', "\x{d83d}",
+        'x' x 300, 'password', 'user', '..data', '..data/user'
+    );
     @file_paths = (
-        (map { "a/$_.properties" } qw(one two sub/three in out dangling loop dir bad-escape bad-utf8 bom empty nowhere), 'sp ace', "\x{e9}"),
-        (map { "a/p$_.properties" } 1 .. 40), qw(ab/x.properties b/x.properties link/one.properties a/outdir/x.properties
-        a/leads-in/three.properties link/sub/three.properties a/../b/x.properties a/./one.properties a//two.properties
-        a/outdir/../one.properties nowhere/../a/one.properties a/one.properties/ a/one.properties/x a d), 'x' x 300,
+        (map { "a/$_.properties" } qw(one two in out sub/three dangling loop dir bad-escape bad-utf8 bom empty
+            nowhere), 'sp ace', "\x{e9}"),
+        (map { "a/p$_.properties" } 1 .. 40),
+        qw(ab/x.properties b/x.properties link/one.properties link/sub/three.properties a/outdir/x.properties
+            a/leads-in/three.properties a/outdir/../one.properties a/../b/x.properties a/./one.properties
+            a//two.properties nowhere/../a/one.properties a/one.properties/ a/one.properties/x a d),
+        'x' x 300,
     );
-    @dir_paths = (qw(d d d d d d/ d/. d/../d d/subdir empty k8s k8s k8s/..data dlink a b a/outdir d/foo nowhere), "d\0", 'd/linked-dir');
-    @allowed = (
-        undef, undef, '', map { my $list = $_; $list =~ s/@/$dir/g; $list }
-            '@', '@/a', '@/a', '@/a,@/b', '@/a,@/d', '@/d', '@/d,@/k8s', '@/b', '@/ab', '@/a/one.properties', '@/a/', '@/a/.', '@/b/../a',
-        '@/link', '@/dlink', '@/d/subdir', '@/d/foo', '@/k8s/..data', '/', ',', ',,', '@/a,', ',@/a', '@/a, @/b', ' ', 'a', '@/nowhere',
-        '@/a,@/nowhere', '@/a/one.properties,@/d', '@/nowhere/../a', '@/a/outdir', '@/a,,@/d', '@//a', '@/empty'
+    @dir_paths = (
+        qw(d d d d d d/ d/. d/../d d/subdir d/linked-dir d/foo empty k8s k8s k8s/..data dlink a b a/outdir
+            nowhere),
+        "d\0"
     );
+    my @lists = (
+        qw(@ @/a @/a @/d @/b @/ab @/a/one.properties @/a/ @/a/. @/b/../a @/link @/dlink @/d/subdir @/d/foo
+            @/k8s/..data / a @/nowhere @/nowhere/../a @/a/outdir @//a @/empty),
+        '@/a,@/b', '@/a,@/d', '@/d,@/k8s', ',', ',,', '@/a,', ',@/a', '@/a, @/b', ' ', '@/a,@/nowhere',
+        '@/a/one.properties,@/d', '@/a,,@/d'
+    );
+    @allowed = (undef, undef, '', map { s/@/$dir/gr } @lists);
     $_ = "$dir/$_" for @file_paths, @dir_paths;
     return;
 }
@@ -426,12 +495,17 @@ sub any_provider {
     my $kind = one(qw(File File Directory EnvVar));
     my @keys;
     if ($kind eq 'EnvVar') {
-        my $pattern = one(undef, '.*', '', 'IT_.*', 'IT_A', 'IT_', '(IT|it)_[A-Za-z]+', '[', 'IT_A|IT_AB', '(?i)it_.*', '\w+', '.*E.*',
-            'IT\..*', '^IT_A$', 'IT_A+B?', '(', '*', '\p{Lu}{2}_.+', '\QIT.dot\E', 'IT_[^L]*+');
-        my @names = (sort(keys %ENVIRONMENT), 'IT_MISSING', '', 'IT_A=', "IT_A\0");
-        @keys = unique(map { one(@names) } 0 .. rand 4);
-        return { kind => 'V', class => $PACKAGE . 'EnvVarConfigProvider', path => chance(0.9) ? '' : one('x', ' ', '/'),
-            params => [defined $pattern ? ['allowlist.pattern', $pattern] : (), chance(0.1) ? ['unknown', 'x'] : ()], keys => \@keys };
+        my @names   = (sort(keys %ENVIRONMENT), 'IT_MISSING', '', 'IT_A=', "IT_A\0");
+        my $pattern = one(@PATTERNS);
+        my @params  = defined $pattern ? ['allowlist.pattern', $pattern] : ();
+        push @params, ['unknown', 'x'] if chance(0.1);
+        return {
+            kind   => 'V',
+            class  => $PACKAGE . 'EnvVarConfigProvider',
+            path   => chance(0.9) ? '' : one('x', ' ', '/'),
+            params => \@params,
+            keys   => [unique(map { one(@names) } 0 .. rand 4)],
+        };
     }
     my $path = $kind eq 'File' ? one(@file_paths) : one(@dir_paths);
     $path = '' if chance(0.02);

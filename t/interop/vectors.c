@@ -179,6 +179,23 @@ static char *digits_of(struct slice s)
 	return start;
 }
 
+/* Are there two halves of a pair side by side? What decoded a text has joined them. */
+static bool has_split_pair(struct slice s)
+{
+	bool after_high = false;
+
+	for (size_t i = 0; i < s.len;) {
+		uint32_t c = 0;
+		size_t n = utf8_decode(s.data + i, s.len - i, &c);
+
+		if (after_high && c >= 0xdc00 && c <= 0xdfff)
+			return true;
+		after_high = c >= 0xd800 && c <= 0xdbff;
+		i += n ? n : 1;
+	}
+	return false;
+}
+
 /* A list of lines that is answered sorted, each followed by ';' ("-" if there is none). */
 struct list {
 	const char **items;
@@ -228,7 +245,15 @@ static char *list_text(struct list *l)
 	return s;
 }
 
-static void list_pair(struct list *l, struct slice key, bool is_null, struct slice value)
+static void list_decoded(struct list *l, struct slice key, bool is_null, struct slice value)
+{
+	if (has_split_pair(key) || has_split_pair(value))
+		list_add(l, "SPLIT", "", "", "", "");
+	list_add(l, digits_of(key), "=", is_null ? "~" : digits_of(value), "", "");
+}
+
+/* The same of a value that was put together from several. */
+static void list_joined(struct list *l, struct slice key, bool is_null, struct slice value)
 {
 	list_add(l, digits_of(key), "=", is_null ? "~" : digits_of(value), "", "");
 }
@@ -340,7 +365,7 @@ static char *load(struct slice text, enum properties_charset charset)
 		return NULL;
 	for (size_t i = 0; i < p.len; i++) {
 		if (!p.items[i].shadowed)
-			list_pair(&l, p.items[i].key, false, p.items[i].value);
+			list_decoded(&l, p.items[i].key, false, p.items[i].value);
 	}
 	properties_done(&p);
 	return list_text(&l);
@@ -441,7 +466,7 @@ static char *load_json(struct slice text, struct json_config *ret)
 	if (json_config_parse(text, LIMIT_STORED_KEYS, ret, NULL, NULL) < 0)
 		return NULL;
 	for (size_t i = 0; i < ret->len; i++)
-		list_pair(&l, ret->items[i].key, ret->items[i].is_null, ret->items[i].value);
+		list_decoded(&l, ret->items[i].key, ret->items[i].is_null, ret->items[i].value);
 	return list_text(&l);
 }
 
@@ -498,12 +523,12 @@ static void transform(void)
 		entries[i].key = text_of(word());
 		entries[i].value = text_of(word());
 		if (entries[i].value.is_null) {
-			list_pair(&values, entries[i].key.s, true, SLICE_LIT(""));
+			list_joined(&values, entries[i].key.s, true, SLICE_LIT(""));
 			continue;
 		}
 		value = substitute(entries[i].value.s, &t, &calls);
-		list_pair(&values, entries[i].key.s, false, value);
-		list_pair(&not_null, entries[i].key.s, false, value);
+		list_joined(&values, entries[i].key.s, false, value);
+		list_joined(&not_null, entries[i].key.s, false, value);
 	}
 	all = list_text(&values);
 	say("calls ");
@@ -628,7 +653,7 @@ static int fetch_group(const struct provider_ops *ops, void *self, struct group 
 	for (size_t i = 0; o.values && i < secret_values_count(o.values); i++) {
 		struct secret_field v = secret_values_at(o.values, i);
 
-		list_pair(l, v.key, false, v.value);
+		list_decoded(l, v.key, false, v.value);
 	}
 	secret_values_unref(o.values);
 	return o.err;

@@ -236,9 +236,9 @@ static void refuses_the_own_mount(void **state)
 	assert_false(file_is_own_mountpoint(in("mnt/..")));
 	assert_false(file_is_own_mountpoint(in("mnt-not")));
 	assert_false(file_is_own_mountpoint("mnt"));
-	assert_int_equal(read_error(in("mnt/f"), 10, &f, &e), -ELOOP);
+	assert_int_equal(read_error(in("mnt/f"), 10, &f, &e), -EDEADLK);
 	assert_string_equal(e.text, "lies on this mount itself");
-	assert_int_equal(file_stamp_take(in("mnt/f"), &s), -ELOOP);
+	assert_int_equal(file_stamp_take(in("mnt/f"), &s), -EDEADLK);
 	buf_init(&b, 10);
 	assert_int_equal(file_read_all(in("mnt-not"), &b, &f, &e), 0);
 	buf_free(&b);
@@ -250,7 +250,7 @@ static void refuses_the_own_mount(void **state)
 	assert_int_equal(stat(dir, &st), 0);
 	file_set_own_device(st.st_dev);
 	assert_int_equal(symlink("mnt/f", in("link")), 0);
-	assert_int_equal(read_error(in("link"), 10, &f, &e), -ELOOP);
+	assert_int_equal(read_error(in("link"), 10, &f, &e), -EDEADLK);
 	assert_string_equal(e.text, "lies on this mount itself");
 	assert_int_equal(file_read_all("/proc/self/stat", &b, &f, &e), -EFBIG);
 	buf_free(&b);
@@ -304,7 +304,7 @@ static void notices_changes_while_reading(void **state)
 	snprintf(path, sizeof(path), "%s", in("f"));
 	stop = false;
 	assert_int_equal(pthread_create(&t, NULL, write_on, path), 0);
-	for (int i = 0; i < 1000 && again == 0; i++) {
+	for (int i = 0; i < 20000 && again == 0; i++) { /* mostly the first or second */
 		buf_init(&b, sizeof(big));
 		int r = file_read_all(path, &b, NULL, &e);
 		assert_true(r == 0 || r == -EAGAIN);
