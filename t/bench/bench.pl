@@ -1,0 +1,415 @@
+#!/usr/bin/perl
+# make bench: connectfs beside a FUSE file system with nothing behind it (t/bench/nullfs.c), in one
+# run, as a table and as JSON.
+#
+#     bench.pl [--only a,b,…] [--runs N] [--quick] [--output FILE] [--wait SECONDS]
+#
+# To be run in the build directory. Parts:
+#     a  open+read+close by 1 and 4 threads          e  change of a secret file to the reader's event
+#     b  stat                                        f  resident memory
+#     c  ls -l of 10,000 resolved connectors         g  time until the mount is ready
+#     d  rotation of 10,000 connectors               h  references resolved by the pure functions
+#
+# A ratio is the median of the ratios of N (9) pairs of runs, ours and the null file system's by turns, and
+# its spread are the quartiles and both ends. The machine is looked at before each part: where
+# others use more than a tenth of it, or the null file system itself varies by more than a fifth between
+# its quartiles, the figure is marked as noisy. --wait waits so long for a quiet moment before each
+# part. The exit status says nothing about the figures.
+use strict;
+use warnings;
+
+BEGIN { $ENV{CONNECTFS_TEST_TIMEOUT} ||= 7200 }
+use FindBin ();
+use lib "$FindBin::Bin/../lib";
+use ConnectFS::Guard; # first: it forks; ends what is left however we end
+
+use Cwd ();
+use Getopt::Long ();
+use JSON::PP ();
+use List::Util ();
+use POSIX ();
+use Time::HiRes qw(sleep time);
+
+my $NOISE_OTHERS = 0.10; # of the machine
+my $NOISE_SPREAD = 0.20; # between the quartiles of the null file system's runs
+my $MANY = 10_000;
+my $SETTLE_MS = 20;
+
+my %opt = (runs => 9, output => 'bench.json', wait => 0);
+Getopt::Long::GetOptions(\%opt, 'only=s', 'runs=i', 'quick', 'output=s', 'wait=f', 'help')
+	or die "bench: see the head of $0\n";
+if ($opt{help}) { print "usage: bench.pl [--only a,b,...] [--runs N] [--quick] [--output FILE] [--wait SECONDS]\n"; exit 0 }
+if ($opt{quick}) { $opt{runs} = 3 if $opt{runs} == 9; $MANY = 2_000 }
+
+my $BUILD = Cwd::getcwd();
+my $PROGRAM = Cwd::abs_path($ENV{CONNECTFS} || "$BUILD/connectfs");
+my %TOOL = map { $_ => "$BUILD/t/bench/$_" } qw(nullfs reader format-bench);
+for ($PROGRAM, values %TOOL) { -x or die "bench: $_ is not there: run make bench\n" }
+$ENV{LC_ALL} = 'C.UTF-8';
+my $BASE = $ConnectFS::Guard::BASE;
+mkdir "$BASE/run", 0700;
+$ENV{XDG_RUNTIME_DIR} = "$BASE/run";
+
+# ---- processes ----------------------------------------------------------------------------------
+
+my %mounted; # mount point => how to end it
+
+sub spawn {
+	my ($out, @cmd) = @_;
+	my $pid = fork // die "fork: $!\n";
+	return $pid if $pid;
+	$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
+	open(STDIN, '<', '/dev/null');
+	open(STDOUT, '>', $out);
+	open(STDERR, '>>', "$BASE/errors");
+	{ no warnings; exec { $cmd[0] } @cmd }
+	POSIX::_exit(127);
+}
+
+sub slurp { my ($path) = @_; open(my $f, '<:raw', $path) or die "$path: $!\n"; local $/; return <$f> // '' }
+
+sub failed {
+	my ($what) = @_;
+	my $errors = -e "$BASE/errors" ? slurp("$BASE/errors") : '';
+	die "bench: $what\n" . substr($errors, length $errors > 2000 ? -2000 : 0);
+}
+
+# What a tool printed; it must not fail
+sub run {
+	my @cmd = @_;
+	my $pid = spawn("$BASE/out", @cmd);
+	waitpid($pid, 0);
+	failed("$cmd[0] $cmd[1]: exit status " . ($? >> 8)) if $?;
+	return slurp("$BASE/out");
+}
+
+sub reader { return JSON::PP::decode_json(run($TOOL{reader}, @_)) }
+
+sub wait_until {
+	my ($seconds, $what, $condition) = @_;
+	my $end = time + $seconds;
+	until ($condition->()) {
+		failed("waited $seconds s: $what") if time > $end;
+		sleep 0.01;
+	}
+}
+
+sub is_mounted { my ($at) = @_; return scalar ConnectFS::Guard::mounts_below($at) }
+
+# Mounts ours; ready when it returns
+sub mount_ours {
+	my ($source, @options) = @_;
+	my $at = "$BASE/mnt";
+	mkdir $at;
+	my $t0 = time;
+	my $pid = spawn('/dev/null', $PROGRAM, @options, $source, $at);
+	waitpid($pid, 0);
+	my $seconds = time - $t0;
+	$mounted{$at} = undef;
+	failed("connectfs: exit status " . ($? >> 8)) if $?;
+	my $head = slurp_head("$at/.connectfs/status.json");
+	my %pid = map { $head =~ /"$_":(\d+)/ ? ($_ => $1) : () } qw(supervisor worker notifier);
+	failed('no process ids in the status') if keys %pid != 3;
+	return { at => $at, seconds => $seconds, pid => \%pid };
+}
+
+# The process ids are at the beginning of the status
+sub slurp_head { my ($path) = @_; open(my $f, '<:raw', $path) or failed("$path: $!"); sysread($f, my $head, 65536); return $head }
+
+sub mount_null {
+	my ($n, $file, $pattern) = @_;
+	my $at = "$BASE/null";
+	mkdir $at;
+	my $pid = spawn('/dev/null', $TOOL{nullfs}, '-p', $pattern, $at, $n, $file);
+	$mounted{$at} = $pid;
+	wait_until(10, 'the null file system', sub { is_mounted($at) });
+	stat "$at/x"; # answered once it serves
+	return { at => $at, pid => { worker => $pid } };
+}
+
+sub unmount {
+	my ($m) = @_;
+	my $at = $m->{at};
+	my @cmd = $> == 0 ? ('umount', $at) : ('fusermount3', '-u', $at);
+	my $pid = spawn('/dev/null', @cmd);
+	waitpid($pid, 0);
+	ConnectFS::Guard::detach($at) if $?;
+	my @pids = values %{$m->{pid}};
+	wait_until(10, "the processes of $at to end", sub {
+		1 while waitpid(-1, POSIX::WNOHANG()) > 0;
+		!grep { -e "/proc/$_" && slurp("/proc/$_/stat") !~ /\) Z / } @pids;
+	});
+	delete $mounted{$at};
+}
+
+END { local $?; ConnectFS::Guard::detach($_) for keys %mounted }
+$SIG{$_} = sub { die "bench: ended by SIG$_[0]\n" } for qw(INT TERM HUP);
+
+# ---- figures ------------------------------------------------------------------------------------
+
+sub quantile {
+	my ($q, @x) = @_;
+	@x = sort { $a <=> $b } @x;
+	my $at = $q * $#x;
+	my $i = int $at;
+	return $i == $#x ? $x[$i] : $x[$i] + ($at - $i) * ($x[$i + 1] - $x[$i]);
+}
+
+sub spread { my @x = @_; return { median => quantile(0.5, @x), min => quantile(0, @x), q1 => quantile(0.25, @x), q3 => quantile(0.75, @x), max => quantile(1, @x), n => scalar @x } }
+
+my ($part, $others, @rows, $text);
+
+sub cpu { my @f = split ' ', slurp('/proc/stat'); return ($f[4] + $f[5], List::Util::sum(@f[1 .. 8])) }
+
+# How much of the machine others use just now
+sub others {
+	my ($idle0, $all0) = cpu();
+	sleep 0.5;
+	my ($idle1, $all1) = cpu();
+	return $all1 > $all0 ? 1 - ($idle1 - $idle0) / ($all1 - $all0) : 0;
+}
+
+sub begin {
+	($part) = @_;
+	my $end = time + $opt{wait};
+	$others = others();
+	while ($others > $NOISE_OTHERS && time < $end) { $others = others() }
+	print STDERR "bench: part $part\n" if -t STDERR;
+}
+
+# A row of table and JSON: what, figure, goal as a text, and whether it is reached
+sub row {
+	my (%r) = @_;
+	my $noisy = $others > $NOISE_OTHERS;
+	if (my $null = $r{null}) { $noisy = 1 if ($null->{q3} - $null->{q1}) / $null->{median} > $NOISE_SPREAD }
+	push @rows, { part => $part, others_use => 0 + sprintf('%.2f', $others), noisy => $noisy ? JSON::PP::true : JSON::PP::false, %r };
+	my $met = exists $r{met} ? ($r{met} ? 'yes' : 'no') : '';
+	$text .= sprintf("%s  %-43s %-45s %-22s %-4s%s\n", $part, $r{what}, $r{figure}, $r{goal} // '', $met, $noisy ? 'noisy' : '');
+}
+
+sub met { return $_[0] ? JSON::PP::true : JSON::PP::false }
+
+# Pairs of runs by turns. Each sub gives one figure; returns the ratio ours/null.
+sub pairs {
+	my ($ours, $null, $runs) = @_;
+	my (@ours, @null);
+	$ours->(), $null->(); # warm
+	for (1 .. $runs // $opt{runs}) { push @ours, $ours->(); push @null, $null->() }
+	return { ours => spread(@ours), null => spread(@null), ratio => spread(map { $ours[$_] / $null[$_] } 0 .. $#ours) };
+}
+
+sub ratio_row {
+	my ($what, $p, $unit, $goal, $is_met) = @_;
+	my $r = $p->{ratio};
+	row(what => $what, %$p, unit => $unit, goal => $goal, met => met($is_met->($r->{median})),
+	    figure => sprintf('%.2f (%.2f-%.2f, %.2f..%.2f)  %s : %s %s', @$r{qw(median q1 q3 min max)}, short($p->{ours}{median}), short($p->{null}{median}), $unit));
+}
+
+sub short { my ($x) = @_; return $x >= 10_000 ? sprintf('%.1fk', $x / 1000) : $x >= 100 ? sprintf('%.0f', $x) : sprintf('%.3g', $x) }
+
+# ---- what is mounted ----------------------------------------------------------------------------
+
+# A connector of 30 keys and 5 references, as those that Kafka's ConfigTransformer was measured with. Bytes.
+sub config_text {
+	my ($i, $secret) = @_;
+	return "name=c$i\n" . join('', map { "some.property.name.$_=an ordinary value of number $_\n" } 0 .. 23)
+		. join('', map { "some.secret.$_=\${file:$secret:key$_}\n" } 0 .. 4);
+}
+
+sub spew { my ($path, $bytes) = @_; open(my $f, '>:raw', $path) or die "$path: $!\n"; print $f $bytes; close $f or die "$path: $!\n"; return length $bytes }
+
+# A directory of n connectors over one secret file (own: each over its own); path and total bytes
+sub make_source {
+	my ($n, $own) = @_;
+	my $dir = "$BASE/source" . ($own ? '-own' : '') . "-$n";
+	my $bytes = 0;
+	my $secrets = "$dir.secrets";
+	if (!-d $dir) {
+		mkdir $dir or die "$dir: $!\n";
+		mkdir $secrets;
+		my @of = $own ? (0 .. $n - 1) : (0);
+		spew("$secrets/$_.properties", secret_text()) for @of;
+		$bytes += spew("$dir/c$_.properties", config_text($_, "$secrets/" . ($own ? $_ : 0) . '.properties')) for 0 .. $n - 1;
+		spew("$dir.bytes", $bytes);
+		sleep 0.1; # so that no file is young
+	}
+	return { dir => $dir, bytes => 0 + slurp("$dir.bytes"), secret => "$secrets/0.properties", n => $n };
+}
+
+sub secret_text { return join '', map { "key$_=v1000$_\n" } 0 .. 4 }
+
+# Both over the same bytes
+sub mount_both {
+	my ($n) = @_;
+	my $source = make_source($n);
+	my $ours = mount_ours($source->{dir});
+	reader('once', "$ours->{at}/c%.properties:0:$n");
+	spew("$BASE/body", slurp("$ours->{at}/c0.properties"));
+	my $null = mount_null($n, "$BASE/body", 'c%u.properties');
+	reader('once', "$null->{at}/c%.properties:0:$n");
+	return ($ours, $null, $source);
+}
+
+# ---- the parts ----------------------------------------------------------------------------------
+
+my $both; # [ours, null, source] of as many as part c wants
+
+sub both { $both //= [mount_both($MANY)]; return @$both }
+sub end_both { if ($both) { unmount($_) for @$both[0, 1]; undef $both } }
+
+sub part_a {
+	my ($ours, $null) = both();
+	my $seconds = $opt{quick} ? 0.2 : 0.7;
+	for my $threads (1, 4) {
+		my $p = pairs(map { my $m = $_; sub { reader('open', $threads, $seconds, "$m->{at}/c%.properties:0:8")->{rate} } } $ours, $null);
+		ratio_row("open+read+close, $threads thread" . ($threads > 1 ? 's' : ''), $p, '/s', '>= 0.95', sub { $_[0] >= 0.95 });
+	}
+}
+
+sub part_b {
+	my ($ours, $null) = both();
+	my $seconds = $opt{quick} ? 0.1 : 0.3;
+	my $p = pairs(map { my $m = $_; sub { reader('stat', $seconds, "$m->{at}/c%.properties:0:8")->{rate} } } $ours, $null);
+	ratio_row('stat', $p, '/s', '>= 0.95', sub { $_[0] >= 0.95 });
+}
+
+sub part_c {
+	my ($ours, $null) = both();
+	my $p = pairs(map { my $m = $_; sub { my $t0 = time; run('/bin/ls', '-l', $m->{at}); 1000 * (time - $t0) } } $ours, $null);
+	ratio_row("ls -l of $MANY resolved connectors", $p, 'ms', '<= 1.5', sub { $_[0] <= 1.5 });
+}
+
+sub part_d {
+	my ($ours, $null, $source) = both();
+	my @names = ("c%.properties:0:$MANY");
+	my $p = pairs(sub { sleep 0.1; 1e6 / $MANY * reader('rotate', $ours->{at}, 1, $source->{secret}, @names)->{seconds}[0] },
+	              sub { 1e6 / $MANY * reader('touch', $null->{at}, 1, @names)->{seconds}[0] });
+	ratio_row("rotation of $MANY, a connector", $p, 'us', '<= 2 x two bare touches', sub { $_[0] <= 2 });
+}
+
+sub part_e {
+	my $source = make_source(100);
+	my $dir = "$BASE/source-latency";
+	my $secret = "$dir.properties";
+	mkdir $dir or die "$dir: $!\n";
+	spew($secret, secret_text());
+	spew("$dir/c0.properties", config_text(0, $secret));
+	sleep 0.1;
+	my $m = mount_ours($dir);
+	reader('once', "$m->{at}/c0.properties");
+	for my $way (['write', 'written in place'], ['rename', 'renamed over']) {
+		my $l = reader('latency', $way->[0], $opt{quick} ? 50 : 400, $secret, "$m->{at}/c0.properties");
+		row(what => "secret file $way->[1] to IN_MODIFY", unit => 'ms', ours => $l, goal => 'p99 <= settle + 5 ms',
+		    met => met($l->{p99} <= $SETTLE_MS + 5), figure => sprintf('p50 %.1f  p99 %.1f  (%.1f..%.1f) ms', @$l{qw(p50 p99 min max)}));
+	}
+	unmount($m);
+}
+
+sub rss { my ($pid) = @_; return slurp("/proc/$pid/status") =~ /VmRSS:\s+(\d+) kB/ ? $1 : 0 }
+
+# Once it has not moved for a while
+sub rss_settled {
+	my ($pid) = @_;
+	my ($last, $since) = (rss($pid), time);
+	while (time - $since < 0.6) {
+		sleep 0.05;
+		my $now = rss($pid);
+		($last, $since) = ($now, time) if abs($now - $last) > 8;
+	}
+	return $last;
+}
+
+sub memory {
+	my ($n, $own) = @_;
+	my $source = make_source($n, $own);
+	my $m = mount_ours($source->{dir});
+	my %kib = (stored => rss_settled($m->{pid}{worker}));
+	reader('once', "$m->{at}/c%.properties:0:$n");
+	$kib{resolved} = rss_settled($m->{pid}{worker});
+	$kib{$_} = rss($m->{pid}{$_}) for qw(supervisor notifier);
+	my $rendered = (-s "$m->{at}/c0.properties") * $n;
+	unmount($m);
+	return { n => $n, kib => \%kib, stored_bytes => $source->{bytes}, rendered_bytes => $rendered };
+}
+
+sub part_f {
+	my $few = memory(100);
+	row(what => '100 connectors, resolved: worker', unit => 'KiB', %$few, goal => '<= 15 MiB', met => met($few->{kib}{resolved} <= 15 * 1024),
+	    figure => sprintf('%.1f MiB (stored only %.1f); supervisor %.1f, notifier %.1f', map { $_ / 1024 } @{$few->{kib}}{qw(resolved stored supervisor notifier)}));
+	for my $size ([$MANY], $opt{quick} ? () : [10 * $MANY], [$MANY, 1]) {
+		my ($n, $own) = @$size;
+		my $many = memory($n, $own);
+		# Beyond what the process takes with few, and the bytes of the configs
+		for my $how (qw(stored resolved)) {
+			next if $own && $how eq 'stored';
+			my $bytes = $many->{stored_bytes} - $few->{stored_bytes};
+			$bytes += $many->{rendered_bytes} - $few->{rendered_bytes} if $how eq 'resolved';
+			my $each = (1024 * ($many->{kib}{$how} - $few->{kib}{$how}) - $bytes) / ($n - 100);
+			my $what = $how eq 'stored' ? "$n connectors, stored only" : "$n connectors, resolved" . ($own ? ', own secrets' : '');
+			row(what => $what, unit => 'B', bytes_each => $each, %$many, goal => '<= 4 KiB beyond bytes', met => met($each <= 4096),
+			    figure => sprintf('%.1f MiB; %.0f B each beyond its bytes', $many->{kib}{$how} / 1024, $each));
+		}
+	}
+}
+
+sub part_g {
+	for my $n (100, $MANY) {
+		my $source = make_source($n);
+		my @ms;
+		for (0 .. $opt{runs}) {
+			my $m = mount_ours($source->{dir});
+			push @ms, 1000 * $m->{seconds};
+			sleep 0.2;
+			unmount($m);
+		}
+		shift @ms; # the page cache is warm after the first
+		my ($s, $goal) = (spread(@ms), 50 + $n / 100);
+		row(what => "ready with $n connectors", unit => 'ms', ours => $s, goal => "<= $goal ms", met => met($s->{median} <= $goal),
+		    figure => sprintf('%.1f (%.1f-%.1f, %.1f..%.1f) ms', @$s{qw(median q1 q3 min max)}));
+	}
+}
+
+sub part_h {
+	my @all = map { JSON::PP::decode_json($_) } split /\n/, run($TOOL{'format-bench'});
+	my %hostile;
+	for (@all) {
+		if ($_->{name} =~ /^(hostile.*), (\d+) KiB$/) { $hostile{$1}{$2} = $_ ; next }
+		my $refs = $_->{name} =~ /(\d+) references/ ? $1 : 1;
+		row(what => $_->{name}, unit => 'ns', ours => { median => $_->{ns}, min => $_->{min_ns}, max => $_->{max_ns} },
+		    figure => sprintf('%.2f us (%.2f..%.2f), %s references/s', (map { $_ / 1000 } @$_{qw(ns min_ns max_ns)}), short(1e9 * $refs / $_->{ns})));
+	}
+	for my $name (sort keys %hostile) {
+		my $h = $hostile{$name};
+		my @kib = sort { $a <=> $b } keys %$h;
+		# Linear: a byte costs about the same in a long text as in one of a 64th
+		my ($few, $many) = ($kib[-7 < -@kib ? 0 : -7], $kib[-1]);
+		my $growth = $h->{$many}{ns} / $h->{$few}{ns} / ($many / $few);
+		row(what => $name, unit => 'ns', growth => $growth, ours => { map { $_ => $h->{$_}{ns} } @kib }, goal => 'linear (about 1)', met => met($growth < 2),
+		    figure => sprintf('%.2f x a byte from %d to %d KiB, %.2f ns/B', $growth, $few, $many, $h->{$many}{ns} / 1024 / $many));
+	}
+}
+
+# ---- all of it ----------------------------------------------------------------------------------
+
+my %PART = (a => \&part_a, b => \&part_b, c => \&part_c, d => \&part_d, e => \&part_e, f => \&part_f, g => \&part_g, h => \&part_h);
+my @parts = $opt{only} ? split(/,/, $opt{only}) : sort keys %PART;
+for (@parts) { $PART{$_} or die "bench: no part \"$_\"\n" }
+for (sort @parts) {
+	end_both() if $_ gt 'd';
+	begin($_);
+	$PART{$_}->();
+}
+end_both();
+
+sub first_line { my ($path, $pattern) = @_; return -r $path && slurp($path) =~ $pattern ? $1 : undef }
+my ($system, undef, $release, undef, $machine) = POSIX::uname();
+my %about = (
+	system => "$system $release $machine", cpus => 0 + (() = slurp('/proc/cpuinfo') =~ /^processor/gm),
+	cpu => first_line('/proc/cpuinfo', qr/^model name\s*:\s*(.*)$/m), load => first_line('/proc/loadavg', qr/^(\S+ \S+ \S+)/),
+	runs => $opt{runs}, quick => met($opt{quick}), time => POSIX::strftime('%Y-%m-%dT%H:%M:%SZ', gmtime), settle_ms => $SETTLE_MS,
+);
+spew($opt{output}, JSON::PP->new->canonical->pretty->encode({ about => \%about, rows => \@rows }));
+print "connectfs on $about{system}, $about{cpus} CPUs; ratios: median of $opt{runs} (quartiles, ends)  ours : null\n\n";
+printf("%-3s%-43s %-45s %-22s %s\n", '', 'what', 'figure', 'goal', 'met');
+print $text, "\n$opt{output}: the same as JSON\n";
+exit 0;

@@ -1,0 +1,437 @@
+/*
+ * The clients of `make bench`. Each prints one line of JSON; times are in seconds, latencies in
+ * milliseconds.
+ *
+ *     reader open THREADS SECONDS FILE…      open, read to the end and close, as often as possible
+ *     reader stat SECONDS FILE…              stat, as often as possible
+ *     reader once FILE…                      opens and reads each once
+ *     reader touch DIRECTORY N FILE…         touches each twice as the notifier does, under a watch of
+ *                                            the directory, until the watch has seen it all; N rounds
+ *     reader rotate DIRECTORY N SECRET FILE… rewrites SECRET, and waits until a watch of the directory has
+ *                                            seen each FILE modified and its attributes changed
+ *     reader latency WAY N SECRET FILE       the time from the end of a change of SECRET to IN_MODIFY
+ *                                            of FILE. WAY: write (in place) or rename (over it)
+ *
+ * A FILE of the form PREFIX%SUFFIX:FROM:TO stands for as many numbered names. SECRET's text is
+ * written with every "@" replaced by a number that goes up.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { THREADS_MAX = 64, PATIENCE_MS = 60000, READ_SIZE = 128 * 1024 };
+
+static char **files;
+static size_t n_files;
+
+static _Noreturn void die(const char *what)
+{
+	fprintf(stderr, "reader: %s: %s\n", what, strerror(errno));
+	exit(2);
+}
+
+static int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+static void add_file(const char *path)
+{
+	char *copy = strdup(path);
+
+	files = realloc(files, (n_files + 1) * sizeof *files);
+	if (!files || !copy)
+		die("memory");
+	files[n_files++] = copy;
+}
+
+/* PREFIX%SUFFIX:FROM:TO, or a path as it is. */
+static void add_files(const char *arg)
+{
+	const char *percent = strchr(arg, '%'), *colon = percent ? strchr(percent, ':') : NULL;
+	unsigned from, to;
+	char path[4096];
+
+	if (!colon || sscanf(colon, ":%u:%u", &from, &to) != 2) {
+		add_file(arg);
+		return;
+	}
+	for (unsigned i = from; i < to; i++) {
+		snprintf(path, sizeof path, "%.*s%u%.*s", (int)(percent - arg), arg, i, (int)(colon - percent - 1),
+		         percent + 1);
+		add_file(path);
+	}
+}
+
+/* ---- loops ---- */
+
+struct loop {
+	pthread_t thread;
+	size_t first;
+	int64_t end_ns;
+	unsigned long n;
+};
+
+static void read_one(const char *path, char *buf)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		die(path);
+	do
+		n = read(fd, buf, READ_SIZE);
+	while (n > 0);
+	if (n < 0)
+		die(path);
+	close(fd);
+}
+
+static void *open_loop(void *arg)
+{
+	struct loop *l = arg;
+	char *buf = malloc(READ_SIZE);
+
+	for (size_t i = l->first; now_ns() < l->end_ns; i++, l->n++)
+		read_one(files[i % n_files], buf);
+	free(buf);
+	return NULL;
+}
+
+static void *stat_loop(void *arg)
+{
+	struct loop *l = arg;
+	struct stat st;
+
+	for (size_t i = l->first; now_ns() < l->end_ns; i++, l->n++)
+		if (stat(files[i % n_files], &st) < 0)
+			die(files[i % n_files]);
+	return NULL;
+}
+
+static void run_loops(void *(*fn)(void *), unsigned threads, double seconds)
+{
+	struct loop loops[THREADS_MAX] = { { 0 } };
+	int64_t start = now_ns(), end = start + (int64_t)(seconds * 1e9);
+	unsigned long n = 0;
+
+	if (threads > THREADS_MAX || !n_files)
+		die("usage");
+	for (unsigned i = 0; i < threads; i++) {
+		loops[i].first = i * n_files / threads;
+		loops[i].end_ns = end;
+		if (pthread_create(&loops[i].thread, NULL, fn, &loops[i]))
+			die("thread");
+	}
+	for (unsigned i = 0; i < threads; i++) {
+		pthread_join(loops[i].thread, NULL);
+		n += loops[i].n;
+	}
+	seconds = (double)(now_ns() - start) / 1e9;
+	printf("{\"n\":%lu,\"seconds\":%.6f,\"rate\":%.1f}\n", n, seconds, (double)n / seconds);
+}
+
+static void once(void)
+{
+	char *buf = malloc(READ_SIZE);
+	int64_t start = now_ns();
+
+	for (size_t i = 0; i < n_files; i++)
+		read_one(files[i], buf);
+	printf("{\"n\":%zu,\"seconds\":%.6f}\n", n_files, (double)(now_ns() - start) / 1e9);
+	free(buf);
+}
+
+/* ---- inotify ---- */
+
+/* The names in the order of strcmp, and what has been seen of each. */
+struct watch {
+	int fd;
+	const char **names;
+	uint32_t *seen;
+	size_t left;
+	bool overflow;
+	pthread_t thread;
+};
+
+static const char *base(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static void watch_begin(struct watch *w, const char *dir)
+{
+	*w = (struct watch){ .fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK) };
+	w->names = calloc(n_files, sizeof *w->names);
+	w->seen = calloc(n_files, sizeof *w->seen);
+	if (w->fd < 0 || !w->names || !w->seen || inotify_add_watch(w->fd, dir, IN_MODIFY | IN_ATTRIB) < 0)
+		die(dir);
+	for (size_t i = 0; i < n_files; i++)
+		w->names[i] = base(files[i]);
+	qsort(w->names, n_files, sizeof *w->names, by_name);
+}
+
+static void watch_reset(struct watch *w)
+{
+	memset(w->seen, 0, n_files * sizeof *w->seen);
+	w->left = n_files;
+}
+
+static void watch_take(struct watch *w, const struct inotify_event *e)
+{
+	const uint32_t both = IN_MODIFY | IN_ATTRIB;
+	const char *name = e->name;
+	const char **at;
+	uint32_t was;
+
+	if (e->mask & IN_Q_OVERFLOW)
+		w->overflow = true;
+	if (!e->len)
+		return;
+	at = bsearch(&name, w->names, n_files, sizeof *w->names, by_name);
+	if (!at)
+		return;
+	was = w->seen[at - w->names];
+	w->seen[at - w->names] |= e->mask & both;
+	if (was != both && w->seen[at - w->names] == both)
+		w->left--;
+}
+
+/* Until all has been seen; false: it has not, in a minute. */
+static bool watch_wait(struct watch *w)
+{
+	static _Alignas(struct inotify_event) char buf[256 * 1024];
+	struct pollfd p = { .fd = w->fd, .events = POLLIN };
+	ssize_t n;
+
+	while (w->left && !w->overflow) {
+		if (poll(&p, 1, PATIENCE_MS) <= 0)
+			return false;
+		n = read(w->fd, buf, sizeof buf);
+		if (n < 0 && errno != EAGAIN)
+			die("inotify");
+		for (ssize_t i = 0; i < n;) {
+			const struct inotify_event *e = (const void *)(buf + i);
+
+			watch_take(w, e);
+			i += (ssize_t)(sizeof *e + e->len);
+		}
+	}
+	return !w->overflow;
+}
+
+static void *watch_thread(void *arg)
+{
+	return watch_wait(arg) ? arg : NULL;
+}
+
+static void touch(const char *dir, unsigned rounds)
+{
+	const struct timespec omit = { .tv_nsec = UTIME_OMIT };
+	struct watch w;
+	void *all = NULL;
+
+	watch_begin(&w, dir);
+	printf("{\"seconds\":[");
+	for (unsigned i = 0; i < rounds; i++) {
+		int64_t start = now_ns();
+		int root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		watch_reset(&w);
+		if (root < 0 || pthread_create(&w.thread, NULL, watch_thread, &w))
+			die(dir);
+		for (size_t f = 0; f < n_files; f++) {
+			struct timespec mtime = { .tv_sec = time(NULL), .tv_nsec = i + 1 };
+			const struct timespec modify[2] = { omit, mtime }, attrib[2] = { mtime, mtime };
+
+			if (utimensat(root, base(files[f]), modify, AT_SYMLINK_NOFOLLOW) < 0 ||
+			    utimensat(root, base(files[f]), attrib, AT_SYMLINK_NOFOLLOW) < 0)
+				die(files[f]);
+		}
+		pthread_join(w.thread, &all);
+		close(root);
+		if (!all)
+			die("not all touches were seen");
+		printf("%s%.6f", i ? "," : "", (double)(now_ns() - start) / 1e9);
+	}
+	printf("]}\n");
+}
+
+/* ---- secrets ---- */
+
+static char *template;
+static unsigned long counter;
+
+static void load_template(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	struct timespec ts;
+	char buf[65536];
+	ssize_t n;
+
+	if (fd < 0 || (n = read(fd, buf, sizeof buf - 1)) < 0)
+		die(path);
+	close(fd);
+	buf[n] = '\0';
+	template = strdup(buf);
+	clock_gettime(CLOCK_REALTIME, &ts); /* more than any earlier run has come to */
+	counter = (unsigned long)ts.tv_sec * 1000000 + (unsigned long)ts.tv_nsec / 1000;
+	/* What an earlier run has written is a number again. */
+	for (char *p = template; template && (p = strstr(p, "=v")); p++) {
+		size_t digits = strspn(p + 2, "0123456789");
+
+		if (digits) {
+			p[2] = '@';
+			memmove(p + 3, p + 2 + digits, strlen(p + 2 + digits) + 1);
+		}
+	}
+}
+
+static void write_secret(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	char buf[131072];
+	size_t len = 0;
+
+	counter++;
+	for (const char *p = template; *p && len < sizeof buf - 64; p++) {
+		if (*p == '@')
+			len += (size_t)sprintf(buf + len, "%lu", counter);
+		else
+			buf[len++] = *p;
+	}
+	if (fd < 0 || write(fd, buf, len) != (ssize_t)len)
+		die(path);
+	close(fd);
+}
+
+static void change(const char *path, bool by_rename)
+{
+	char other[4096];
+
+	if (!by_rename) {
+		write_secret(path);
+		return;
+	}
+	snprintf(other, sizeof other, "%s.new", path);
+	write_secret(other);
+	if (rename(other, path) < 0)
+		die(path);
+}
+
+static void pause_ms(long ms)
+{
+	const struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+
+	nanosleep(&t, NULL);
+}
+
+static void rotate(const char *dir, unsigned rounds, const char *secret)
+{
+	struct watch w;
+	int64_t start;
+
+	load_template(secret);
+	watch_begin(&w, dir);
+	printf("{\"seconds\":[");
+	for (unsigned i = 0; i < rounds; i++) {
+		watch_reset(&w);
+		start = now_ns();
+		change(secret, false);
+		if (!watch_wait(&w))
+			die("not all changes were seen");
+		printf("%s%.6f", i ? "," : "", (double)(now_ns() - start) / 1e9);
+	}
+	printf("]}\n");
+}
+
+static int by_number(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Events that come late belong to no later change: the pause is far longer than the settle time. */
+static void drain(int fd)
+{
+	char buf[4096];
+
+	while (read(fd, buf, sizeof buf) > 0)
+		;
+}
+
+static void latency(const char *way, unsigned rounds, const char *secret)
+{
+	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	double *ms = calloc(rounds, sizeof *ms);
+
+	load_template(secret);
+	if (fd < 0 || !ms || inotify_add_watch(fd, files[0], IN_MODIFY) < 0)
+		die(files[0]);
+	for (unsigned i = 0; i < rounds; i++) {
+		int64_t start;
+
+		pause_ms(60 + random() % 40);
+		drain(fd);
+		change(secret, strcmp(way, "rename") == 0);
+		start = now_ns();
+		if (poll(&p, 1, PATIENCE_MS) <= 0)
+			die("no event");
+		ms[i] = (double)(now_ns() - start) / 1e6;
+	}
+	qsort(ms, rounds, sizeof *ms, by_number);
+	printf("{\"n\":%u,\"min\":%.3f,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"max\":%.3f}\n", rounds, ms[0],
+	       ms[rounds / 2], ms[rounds * 9 / 10], ms[rounds * 99 / 100], ms[rounds - 1]);
+}
+
+int main(int argc, char **argv)
+{
+	const char *verb = argc > 1 ? argv[1] : "";
+	int own = strcmp(verb, "once") == 0 ? 0 : strcmp(verb, "stat") == 0 ? 1
+	        : strcmp(verb, "rotate") == 0 || strcmp(verb, "latency") == 0 ? 3 : 2;
+
+	if (argc < own + 3) {
+		fprintf(stderr, "usage: see t/bench/reader.c\n");
+		return 2;
+	}
+	for (int i = own + 2; i < argc; i++)
+		add_files(argv[i]);
+	if (strcmp(verb, "open") == 0)
+		run_loops(open_loop, (unsigned)atoi(argv[2]), atof(argv[3]));
+	else if (strcmp(verb, "stat") == 0)
+		run_loops(stat_loop, 1, atof(argv[2]));
+	else if (strcmp(verb, "once") == 0)
+		once();
+	else if (strcmp(verb, "touch") == 0)
+		touch(argv[2], (unsigned)atoi(argv[3]));
+	else if (strcmp(verb, "rotate") == 0)
+		rotate(argv[2], (unsigned)atoi(argv[3]), argv[4]);
+	else if (strcmp(verb, "latency") == 0)
+		latency(argv[2], (unsigned)atoi(argv[3]), argv[4]);
+	else
+		return 2;
+	return 0;
+}
