@@ -35,7 +35,7 @@ void connector_queue_announce(struct connector *conn, int64_t since_ms)
 	int64_t at = since_ms + c->engine->settings->settle_ms;
 	struct list *place;
 
-	if (conn->announce_ms || c->engine->mode != ENGINE_MOUNT)
+	if (!list_empty(&conn->announce_node) || c->engine->mode != ENGINE_MOUNT)
 		return;
 	conn->announce_ms = at;
 	/* Mostly the last place: times come nearly in order. */
@@ -49,7 +49,6 @@ void connector_queue_announce(struct connector *conn, int64_t since_ms)
 
 static void announce_one(struct connector *conn)
 {
-	conn->announce_ms = 0;
 	list_remove(&conn->announce_node);
 	conn->window_over = true;
 	if (conn->job != JOB_NONE)
@@ -147,6 +146,7 @@ static void send_touch(struct connector *conn, int kind)
 void connector_job_announce(struct connector *conn)
 {
 	struct catalog *c = conn->catalog;
+	enum presence presence;
 	int kind = conn->announce;
 
 	if (!kind) {
@@ -159,7 +159,8 @@ void connector_job_announce(struct connector *conn)
 	}
 	conn->window_over = false;
 	conn->announce = 0;
-	if (!c->has_sink || atomic_load(&conn->presence) == PRESENCE_APPEARING) {
+	presence = atomic_load(&conn->presence);
+	if (!c->has_sink || presence == PRESENCE_APPEARING || presence == PRESENCE_GONE) {
 		pthread_mutex_lock(&conn->lock);
 		conn->touch_pending = false;
 		pthread_mutex_unlock(&conn->lock);
@@ -215,8 +216,7 @@ static void young_turn(void *arg)
 		if (!conn->wanted)
 			continue;
 		conn->stored_stale = true;
-		list_remove(&conn->load_node);
-		list_append(&c->to_load, &conn->load_node);
+		catalog_queue_load(conn);
 	}
 	catalog_pump(c);
 }

@@ -306,6 +306,7 @@ static void reconcile_posted(void *arg)
 {
 	struct connector *conn = arg;
 
+	atomic_store(&conn->reconciling, false);
 	reconcile(conn);
 	connector_unref(conn);
 }
@@ -315,8 +316,10 @@ static void presence_done(struct catalog *c, struct connector *conn, enum presen
 	if (!atomic_compare_exchange_strong(&conn->presence, &from, to))
 		return;
 	listing_changed(c);
-	if (loop_post(c->engine->loop, reconcile_posted, connector_ref(conn)) < 0)
-		connector_unref(conn); /* the next event of the store brings it together */
+	if (atomic_exchange(&conn->reconciling, true))
+		return;
+	conn->reconcile = (struct loop_work){ reconcile_posted, connector_ref(conn), NULL };
+	loop_post_work(c->engine->loop, &conn->reconcile);
 }
 
 void catalog_appeared(struct catalog *c, struct connector *conn)
@@ -352,8 +355,7 @@ void catalog_store_added(void *arg, const char *name, int64_t mtime_ns)
 	conn->stored_stale = true;
 	reconcile(conn);
 	if (c->engine->mode == ENGINE_MOUNT) {
-		list_remove(&conn->load_node);
-		list_append(&c->to_load, &conn->load_node);
+		catalog_queue_load(conn);
 		catalog_pump(c);
 	}
 }
@@ -399,6 +401,12 @@ void catalog_store_writing(void *arg, const char *name)
 	connector_unref(conn);
 }
 
+void catalog_queue_load(struct connector *conn)
+{
+	list_remove(&conn->load_node);
+	list_append(&conn->catalog->to_load, &conn->load_node);
+}
+
 /* Reads texts in the background, some at a time, so that an open never waits behind all. */
 void catalog_pump(struct catalog *c)
 {
@@ -409,8 +417,8 @@ void catalog_pump(struct catalog *c)
 		struct connector *conn = list_entry(c->to_load.next, struct connector, load_node);
 
 		list_remove(&conn->load_node);
-		if (conn->job != JOB_NONE || !conn->wanted)
-			continue;
+		if (conn->job != JOB_NONE || !conn->wanted || conn->stored_writing)
+			continue; /* the job's end, or the writer's, comes back to it */
 		conn->background = true;
 		c->loading++;
 		connector_work(conn);
@@ -450,6 +458,7 @@ void catalog_free(struct catalog *c)
 	if (!c)
 		return;
 	c->has_sink = false;
+	c->pumping = true; /* no more */
 	listing_unref(c->listing);
 	while (c->names && strmap_next(c->names, &pos, &key, &value)) {
 		struct connector *conn = value;
@@ -458,6 +467,9 @@ void catalog_free(struct catalog *c)
 		strmap_del(c->names, key);
 		connector_unref(conn);
 	}
+	for (pos = 0; c->inos && strmap_next(c->inos, &pos, &key, &value);)
+		if (((struct connector *)value)->touching)
+			catalog_touched(c, value, 0); /* nobody will */
 	announce_done(c);
 	strmap_free(c->names, NULL);
 	strmap_free(c->inos, NULL);

@@ -21,7 +21,7 @@ struct check {
 	struct stored *stored;
 	struct config *config;
 	struct binding *binding;
-	struct loop_work next;
+	struct loop_timer *next;
 };
 
 static void check_next(void *arg);
@@ -42,6 +42,7 @@ void check_free(struct check *c)
 		return;
 	if (c->load)
 		c->engine->store->ops->cancel(c->engine->store, c->load);
+	loop_timer_free(c->next);
 	check_clear(c);
 	for (size_t i = 0; i < c->len; i++)
 		connector_unref(c->items[i]);
@@ -56,7 +57,7 @@ static void check_done_one(struct check *c)
 	c->at++;
 	if (c->progress)
 		c->progress(c->arg, c->at, c->len);
-	loop_post_work(c->engine->loop, &c->next);
+	loop_timer_set(c->next, 0);
 }
 
 static const char *check_name(const struct check *c)
@@ -179,9 +180,11 @@ int engine_check(struct engine *e, bool online, const char *const *names, size_t
 
 	if (all && c)
 		c->items = calloc((n ? n : all->len) + 1, sizeof(struct connector *));
-	if (!all || !c || !c->items) {
+	if (c)
+		c->next = loop_timer_new(e->loop, check_next, c);
+	if (!all || !c || !c->items || !c->next) {
 		listing_unref(all);
-		free(c);
+		check_free(c);
 		return -ENOMEM;
 	}
 	c->engine = e;
@@ -190,7 +193,6 @@ int engine_check(struct engine *e, bool online, const char *const *names, size_t
 	c->progress = progress;
 	c->done = done;
 	c->arg = arg;
-	c->next = (struct loop_work){ check_next, c, NULL };
 	if (n)
 		check_named(c, names, n);
 	else
@@ -198,6 +200,6 @@ int engine_check(struct engine *e, bool online, const char *const *names, size_t
 			c->items[c->len++] = connector_ref(all->items[i]);
 	listing_unref(all);
 	e->check = c;
-	loop_post_work(e->loop, &c->next);
+	loop_timer_set(c->next, 0);
 	return 0;
 }

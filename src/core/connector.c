@@ -128,11 +128,28 @@ static void set_failed(struct connector *conn, int err, const char *error)
 
 /* ---- the text ---- */
 
+/* load_err says whether there is an error; its sentence may be missing (out of memory). */
 static void set_load_error(struct connector *conn, const struct error *err)
 {
 	free(conn->load_error);
 	conn->load_error = err ? strdup(err->text) : NULL;
 	conn->load_err = err ? err->code : 0;
+	if (err)
+		conn->stored_stale = true; /* there is no stamp to tell its change by: the next open reads */
+}
+
+static void set_load_failure(struct connector *conn, int err, const char *text)
+{
+	struct error e = ERROR_INIT;
+
+	/* EACCES and the like would be taken for the mount's own word. */
+	error_set(&e, err == ENOENT || err == ETIMEDOUT ? err : EIO, "%s: %s", conn->name, text);
+	set_load_error(conn, &e);
+}
+
+static const char *load_sentence(const struct connector *conn)
+{
+	return conn->load_error ? conn->load_error : strerror(conn->load_err);
 }
 
 static void secrets_changed(void *arg, int64_t since_ms)
@@ -177,12 +194,41 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	}
 	conn->config = config;
 	conn->text_generation++;
+	if (first && !conn->version && stored->mtime_ns > conn->mtime_ns)
+		conn->mtime_ns = stored->mtime_ns; /* written since it was listed; nobody has kept it yet */
 	pthread_mutex_unlock(&conn->lock);
 	stored_unref(old);
 	config_free(old_config);
 	conn->dirty = true;
 	if (!first)
 		connector_move(conn);
+}
+
+static void writer_too_long(void *arg)
+{
+	struct connector *conn = connector_ref(arg);
+
+	loop_timer_free(conn->writer_timer);
+	conn->writer_timer = NULL;
+	set_load_failure(conn, ETIMEDOUT, "has been written without an end for longer than connectfs.wait.ms");
+	job_secrets(conn);
+	connector_unref(conn);
+}
+
+/* There is no text yet, and it is being written: the job waits for the store's word that it has
+ * changed, but not longer than for a fetch. False: out of memory. */
+static bool wait_for_writer(struct connector *conn)
+{
+	struct engine *e = conn->catalog->engine;
+
+	conn->job = JOB_LOADING;
+	conn->writer_timer = loop_timer_new(e->loop, writer_too_long, conn);
+	if (!conn->writer_timer) {
+		set_load_failure(conn, EIO, "out of memory");
+		return false;
+	}
+	loop_timer_set(conn->writer_timer, e->settings->wait_ms);
+	return true;
 }
 
 static void text_loaded(void *arg, struct stored *stored, const struct error *err)
@@ -193,16 +239,22 @@ static void text_loaded(void *arg, struct stored *stored, const struct error *er
 	unsigned line = 0;
 
 	conn->load = NULL;
-	if (err) {
-		set_load_error(conn, err);
-	} else if (conn->stored_writing && conn->stored) {
-		stored_unref(stored); /* half of it, perhaps; changed will come */
+	if (conn->catalog->engine->watcher)
+		watcher_drain(conn->catalog->engine->watcher);
+	if (conn->stored_writing && !err) { /* half of it, perhaps; changed will come */
+		stored_unref(stored);
+		conn->stored_stale = true;
+		if (!conn->stored && wait_for_writer(conn)) {
+			connector_unref(conn);
+			return;
+		}
+	} else if (err) {
+		set_load_failure(conn, err->code, err->text);
 	} else if (config_parse(slice_of(stored->text, stored->len), stored->syntax, &config, &line, &parse) < 0) {
 		struct error place = ERROR_INIT;
 
 		error_set(&place, EIO, "%s:%u: %s", conn->name, line ? line : 1, parse.text);
 		set_load_error(conn, &place);
-		conn->stored_stale = true; /* there is no stamp to tell its change by */
 		stored_unref(stored);
 	} else {
 		if (stored->young)
@@ -221,19 +273,14 @@ static bool job_text(struct connector *conn, bool open)
 
 	if (!needed || (conn->stored_writing && conn->stored))
 		return false;
-	conn->job = JOB_LOADING;
 	if (conn->stored_writing)
-		return true; /* changed follows within a second */
+		return wait_for_writer(conn);
+	conn->job = JOB_LOADING;
 	conn->stored_stale = false;
 	conn->load = e->store->ops->load(e->store, conn->name, text_loaded, conn);
-	if (!conn->load) {
-		struct error err = { ENOMEM, "out of memory" };
-
-		set_load_error(conn, &err);
-		conn->job = JOB_NONE;
-		return false;
-	}
-	return true;
+	if (!conn->load)
+		set_load_failure(conn, EIO, "out of memory");
+	return conn->load;
 }
 
 /* ---- the secrets ---- */
@@ -242,7 +289,7 @@ static bool must_render(const struct connector *conn)
 {
 	const struct snapshot *s = conn->snapshot;
 
-	if (conn->dirty || conn->load_error || !s || conn->state != CONNECTOR_OK || s->text_generation != conn->text_generation)
+	if (conn->dirty || conn->load_err || !s || conn->state != CONNECTOR_OK || s->text_generation != conn->text_generation)
 		return true;
 	for (size_t i = 0; i < s->n_deps; i++)
 		if (s->deps[i].secret->generation != s->deps[i].generation)
@@ -266,9 +313,9 @@ static int publish(struct connector *conn, struct rendering *r)
 		secmem_free(r->data);
 		return -ENOMEM;
 	}
-	if (conn->load_error) { /* rendered from the last good text */
+	if (conn->load_err) { /* rendered from the last good text */
 		state = CONNECTOR_STALE;
-		error = conn->load_error;
+		error = load_sentence(conn);
 		err = conn->load_err;
 	}
 	if (conn->snapshot && !same_bytes(conn->snapshot, r))
@@ -314,10 +361,10 @@ static void secrets_said(void *arg)
 /* No secrets are wanted: all that there is to say is whether the text is good. */
 static int idle_state(struct connector *conn)
 {
-	if (conn->load_error && !conn->config)
-		set_failed(conn, conn->load_err, conn->load_error);
-	else if (conn->load_error)
-		set_state(conn, CONNECTOR_STALE, conn->load_err, conn->load_error, NULL);
+	if (conn->load_err && !conn->config)
+		set_failed(conn, conn->load_err, load_sentence(conn));
+	else if (conn->load_err)
+		set_state(conn, CONNECTOR_STALE, conn->load_err, load_sentence(conn), NULL);
 	else if (conn->state != CONNECTOR_IDLE)
 		set_state(conn, CONNECTOR_IDLE, 0, NULL, NULL);
 	return conn->state == CONNECTOR_FAILED ? -conn->err : 0;
@@ -361,6 +408,8 @@ static void job_end(struct connector *conn, int err)
 	struct catalog *c = conn->catalog;
 	struct list served;
 
+	if (!err && !conn->snapshot)
+		err = -EIO;
 	list_init(&served);
 	list_splice(&served, &conn->waits);
 	list_splice(&conn->waits, &conn->later);
@@ -373,7 +422,7 @@ static void job_end(struct connector *conn, int err)
 	connector_finish_waits(&served, err, conn->snapshot);
 	if (!list_empty(&conn->waits))
 		connector_work(conn);
-	else if (conn->wanted && conn->stored_stale && !conn->load_error)
+	else if (conn->wanted && conn->stored_stale && !conn->load_err && !conn->stored_writing && !conn->collision)
 		connector_queue_announce(conn, clock_mono_ms());
 	catalog_pump(c);
 }
@@ -382,8 +431,11 @@ void connector_work(struct connector *conn)
 {
 	bool open = !list_empty(&conn->waits);
 
-	if (conn->job == JOB_LOADING && !conn->load)
-		conn->job = JOB_NONE; /* waited for a writer, who is done now */
+	if (conn->writer_timer && !conn->stored_writing) { /* the writer is done */
+		loop_timer_free(conn->writer_timer);
+		conn->writer_timer = NULL;
+		conn->job = JOB_NONE;
+	}
 	if (conn->job != JOB_NONE)
 		return;
 	connector_ref(conn);
@@ -407,12 +459,16 @@ void connector_drop(struct connector *conn, int err)
 	if (conn->load)
 		e->store->ops->cancel(e->store, conn->load);
 	conn->load = NULL;
+	loop_timer_free(conn->writer_timer);
+	conn->writer_timer = NULL;
 	rebind(conn, NULL);
 	conn->job = JOB_NONE;
 	conn->active = false;
+	conn->stored_writing = false;
+	conn->moved = false;
 	conn->window_over = false;
+	conn->touch_again = 0;
 	conn->announce = 0;
-	conn->announce_ms = 0;
 	if (conn->background) {
 		conn->background = false;
 		conn->catalog->loading--;
@@ -423,6 +479,15 @@ void connector_drop(struct connector *conn, int err)
 	list_init(&all);
 	list_splice(&all, &conn->waits);
 	list_splice(&all, &conn->later);
+	/* Should the name come back, nothing is served that is no longer kept up to date. */
+	pthread_mutex_lock(&conn->lock);
+	conn->state = CONNECTOR_IDLE;
+	conn->err = 0;
+	free(conn->error);
+	conn->error = NULL;
+	conn->touch_pending = conn->touching;
+	pthread_mutex_unlock(&conn->lock);
 	connector_finish_waits(&all, err, NULL);
+	catalog_pump(conn->catalog);
 	connector_unref(conn);
 }

@@ -97,16 +97,19 @@ struct connector {
 	bool touching;                /* a touch is under way */
 	int touch_again;              /* enum touch_kind + 1 of the next one, 0: none */
 	int announce;                 /* enum touch_kind + 1 that is due at announce_ms, 0: none */
-	int64_t announce_ms;          /* 0: not in the queue */
+	int64_t announce_ms;          /* while in the queue */
 	struct list announce_node;
 	enum job job;
 	struct store_load *load;
-	char *load_error;             /* sentence of the last load or parse that failed */
-	int load_err;
+	struct loop_timer *writer_timer; /* the job waits for a writer until then */
+	char *load_error;             /* sentence of the last load or parse that failed; NULL: no memory */
+	int load_err;                 /* its positive errno, 0: it went well */
 	struct list waits;            /* struct open_wait: those whom the job serves */
 	struct list later;            /* those who came since it began */
 	struct list load_node;        /* in the catalog's queue of texts to be read */
 	struct list young_node;       /* in the catalog's list of texts to be read again */
+	atomic_bool reconciling;      /* reconcile is posted, and holds a reference */
+	struct loop_work reconcile;
 	char name[];
 };
 
@@ -128,7 +131,6 @@ struct catalog {
 	bool pumping;
 	struct list young;            /* to be read again: time stamps are coarse */
 	struct loop_timer *young_timer;
-	uint64_t text_generations;
 };
 
 enum {
@@ -141,6 +143,7 @@ void catalog_count_states(struct catalog *c, struct listing *all, size_t counts[
 int catalog_new(struct engine *e, struct catalog **ret);
 void catalog_free(struct catalog *c);
 
+void catalog_queue_load(struct connector *conn); /* a background job, in its turn */
 void catalog_pump(struct catalog *c); /* begins background loads, where there is room */
 
 /* The store's events. */

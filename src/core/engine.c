@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "core/core.h"
 
 static void engine_ready(void *arg, const struct error *err)
@@ -125,60 +126,17 @@ void engine_set_processes(struct engine *e, const struct engine_processes *p)
 	e->processes.mountpoint = copy;
 }
 
-/* ---- warming: every connector is opened once, some at a time ---- */
-
-enum { WARM_AT_ONCE = 16 };
-
-struct warm {
-	struct engine *engine;
-	struct listing *names;
-	size_t next, under_way;
-};
-
-static void warm_next(struct warm *w);
-
-static void warm_opened(int err, struct snapshot *snapshot, void *arg)
-{
-	struct warm *w = arg;
-
-	(void)err; /* the connector's state tells */
-	snapshot_unref(snapshot);
-	w->under_way--;
-	warm_next(w);
-}
-
-static void warm_next(struct warm *w)
-{
-	while (w->under_way < WARM_AT_ONCE && w->next < w->names->len) {
-		struct snapshot *snapshot;
-		struct open_wait *wait;
-		int err = catalog_open(w->engine->catalog, w->names->items[w->next++], warm_opened, w, &snapshot, &wait);
-
-		if (err == -EINPROGRESS) {
-			w->under_way++;
-			open_wait_release(wait);
-		} else if (!err) {
-			snapshot_unref(snapshot);
-		}
-	}
-	if (w->under_way)
-		return;
-	listing_unref(w->names);
-	free(w);
-}
+/* ---- warming: every connector is resolved in the background, as if it had been opened ---- */
 
 void engine_warm(struct engine *e)
 {
-	struct warm *w = calloc(1, sizeof(*w));
+	struct listing *all = catalog_list(e->catalog);
 
-	if (!w)
-		return;
-	w->engine = e;
-	w->names = catalog_list(e->catalog);
-	if (w->names)
-		warm_next(w);
-	else
-		free(w);
+	for (size_t i = 0; all && i < all->len; i++) {
+		all->items[i]->active = true;
+		catalog_queue_load(all->items[i]);
+	}
+	listing_unref(all);
 }
 
 /* ---- names ---- */
@@ -214,20 +172,22 @@ struct connector *engine_find(struct engine *e, const char *name, struct error *
 static void refresh_connector(struct connector *conn)
 {
 	conn->stored_stale = true;
-	for (size_t i = 0; conn->binding && i < binding_n_secrets(conn->binding); i++)
-		resolver_refresh(binding_secret(conn->binding, i), false);
-	connector_queue_announce(conn, 0);
+	connector_queue_announce(conn, clock_mono_ms() - conn->catalog->engine->settings->settle_ms);
 }
 
 int engine_refresh(struct engine *e, const char *name)
 {
 	struct connector *conn;
 	struct listing *all;
+	struct secret *s;
+	size_t pos = 0;
 
 	if (strcmp(name, "*") != 0) {
 		conn = engine_find(e, name, NULL);
 		if (!conn)
 			return -ENOENT;
+		for (size_t i = 0; conn->binding && i < binding_n_secrets(conn->binding); i++)
+			resolver_refresh(binding_secret(conn->binding, i), false);
 		refresh_connector(conn);
 		connector_unref(conn);
 		return 0;
@@ -235,6 +195,8 @@ int engine_refresh(struct engine *e, const char *name)
 	all = catalog_list(e->catalog);
 	if (!all)
 		return -ENOMEM;
+	while ((s = resolver_next_secret(e->resolver, &pos))) /* each once, whatever the number of its users */
+		resolver_refresh(s, false);
 	for (size_t i = 0; i < all->len; i++)
 		if (all->items[i]->active)
 			refresh_connector(all->items[i]);

@@ -20,6 +20,7 @@ struct fetch_job {
 };
 
 static void fetch_start(struct secret *s);
+static bool files_changed(const struct secret_file *files, size_t n);
 static void fetch_ended(struct secret *s, const struct fetch_result *r);
 static void fetch_done(struct fetch *f, const struct fetch_result *r);
 
@@ -37,12 +38,12 @@ static void secret_arm(struct secret *s)
 	int64_t at = earliest(earliest(s->deadline_ms, s->writing_ms), earliest(s->due_ms, s->end_ms));
 	int64_t now;
 
-	if (!at) {
+	if (!at && !s->unbegun) {
 		loop_timer_stop(s->timer);
 		return;
 	}
 	now = clock_mono_ms();
-	loop_timer_set(s->timer, at > now ? at - now : 0);
+	loop_timer_set(s->timer, at > now && !s->unbegun ? at - now : 0);
 }
 
 /* Up to a tenth earlier, so that hosts that started together don't ask together. */
@@ -142,7 +143,8 @@ static bool same_paths(const struct secret *s, const struct secret_file *files, 
 	return true;
 }
 
-/* Watches the files that the last result depended on. What can't be watched is polled. */
+/* Watches the files that the last result depended on. What can't be watched is polled. A change
+ * between the reading and the watching is found by looking once more. */
 static void secret_watch(struct secret *s, const struct secret_file *files, size_t n)
 {
 	if (!s->resolver->watcher || same_paths(s, files, n))
@@ -161,19 +163,20 @@ static void secret_watch(struct secret *s, const struct secret_file *files, size
 		s->watches_complete = false;
 		return;
 	}
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < n && s->watches_complete; i++) {
 		s->watched_paths[i] = strdup(files[i].path);
-		s->n_watches = i + 1;
 		if (!s->watched_paths[i]) {
-			s->n_watches = i;
 			s->watches_complete = false;
-			return;
+			break;
 		}
+		s->n_watches = i + 1;
 		if (files[i].local)
 			s->watches[i] = watch_file(s->resolver->watcher, files[i].path, secret_on_watch, s);
 		if (!s->watches[i])
 			s->watches_complete = false;
 	}
+	if (files_changed(files, n))
+		s->again = true;
 }
 
 /* ---- results ---- */
@@ -410,20 +413,18 @@ static struct fetch_job *fetch_job_new(struct secret *s)
 }
 
 /* A failure of our own making, told as if the provider had told it. */
-static void fetch_failed(void *arg)
+static void fetch_failed(struct secret *s)
 {
-	struct secret *s = arg;
 	struct fetch_result r = { .err = EIO, .outage = true, .text = "out of memory", .ttl_ms = -1, .lease_ms = -1 };
 
-	s->failed_work.fn = NULL;
-	if (s->resolver)
-		fetch_ended(s, &r);
-	secret_unref(s);
+	s->unbegun = false;
+	s->deadline_ms = 0;
+	fetch_ended(s, &r);
 }
 
 static void fetch_start(struct secret *s)
 {
-	if (s->failed_work.fn)
+	if (s->unbegun)
 		return; /* the last attempt could not even begin; that is about to be told */
 	if (s->fetch) {
 		s->again = true;
@@ -439,13 +440,10 @@ static void fetch_start(struct secret *s)
 	if (!s->fetch || s->provider->ops->fetch(s->provider->self, &s->fetch->fetch) < 0) {
 		free(s->fetch);
 		s->fetch = NULL;
-		s->failed_work.fn = fetch_failed;
-		s->failed_work.arg = secret_ref(s);
-		loop_post_work(s->resolver->loop, &s->failed_work);
-		s->due_ms = s->attempt_ms + RESOLVER_BACKOFF_MIN_MS;
-		return;
+		s->unbegun = true;
+	} else if (!s->deadline_ms) { /* else somebody has been waiting for a writer already */
+		s->deadline_ms = s->attempt_ms + s->resolver->settings->wait_ms;
 	}
-	s->deadline_ms = s->attempt_ms + s->resolver->settings->wait_ms;
 	secret_arm(s);
 }
 
@@ -475,38 +473,43 @@ static void fetch_done(struct fetch *f, const struct fetch_result *r)
 {
 	struct secret *s = secret_ref(f->arg);
 
-	free(s->fetch);
-	s->fetch = NULL;
-	s->deadline_ms = 0;
-	/* Was the file being written while it was read? Then what was read may be half of it. */
+	/* Was the file being written while it was read? Then what was read may be half of it. What
+	 * is seen now is a change during this fetch: it must not begin another one here. */
 	if (s->resolver->watcher)
 		watcher_drain(s->resolver->watcher);
-	if (s->resolver && s->writing_ms && (r->err == 0 || r->outage)) {
+	free(s->fetch);
+	s->fetch = NULL;
+	if (s->writing_ms && (r->err == 0 || r->outage)) {
 		secret_values_unref(r->values);
 		s->again = false;
 		s->wanted_grew = s->wanted_grew || s->asked_more;
-		if (s->values && !s->wanted_grew)
+		if (s->values && !s->wanted_grew) {
+			s->deadline_ms = 0;
 			secret_wake(s);
-		secret_arm(s);
-	} else if (s->resolver) {
-		fetch_ended(s, r);
+		} /* else the deadline stays: a writer who never ends is none to wait for */
+		if (s->resolver)
+			secret_arm(s);
 	} else {
-		secret_values_unref(r->values);
+		s->deadline_ms = 0;
+		fetch_ended(s, r);
 	}
 	secret_unref(s);
 }
 
+/* No answer, or only a writer who does not end. */
 static void fetch_timed_out(struct secret *s)
 {
 	struct fetch_result r = { .err = ETIMEDOUT, .outage = true, .ttl_ms = -1, .lease_ms = -1 };
 	char text[ERROR_TEXT_MAX];
 
-	s->provider->ops->cancel(s->provider->self, &s->fetch->fetch);
+	snprintf(text, sizeof(text), "%s: %s %lld ms (connectfs.wait.ms)", s->id,
+	         s->fetch ? "no answer within" : "has been written without an end for",
+	         (long long)s->resolver->settings->wait_ms);
+	if (s->fetch)
+		s->provider->ops->cancel(s->provider->self, &s->fetch->fetch);
 	free(s->fetch);
 	s->fetch = NULL;
 	s->deadline_ms = 0;
-	snprintf(text, sizeof(text), "%s: no answer within %lld ms (connectfs.wait.ms)", s->id,
-	         (long long)s->resolver->settings->wait_ms);
 	r.text = text;
 	fetch_ended(s, &r);
 }
@@ -536,7 +539,9 @@ static void secret_on_timer(void *arg)
 	struct secret *s = secret_ref(arg);
 	int64_t now = clock_mono_ms();
 
-	if (s->deadline_ms && now >= s->deadline_ms)
+	if (s->unbegun)
+		fetch_failed(s);
+	if (s->resolver && s->deadline_ms && now >= s->deadline_ms)
 		fetch_timed_out(s);
 	if (s->resolver && s->writing_ms && now >= s->writing_ms) {
 		s->writing_ms = 0;
@@ -571,13 +576,25 @@ static bool files_changed(const struct secret_file *files, size_t n)
 	return false;
 }
 
+/* There is nothing to serve, and the file is being written: its end is waited for, but not longer
+ * than for a fetch. */
+static void wait_for_writer(struct secret *s)
+{
+	if (s->deadline_ms || s->fetch)
+		return;
+	s->deadline_ms = clock_mono_ms() + s->resolver->settings->wait_ms;
+	secret_arm(s);
+}
+
 static bool said_known(struct secret *s)
 {
 	if (!s->wanted_grew && (s->values || s->state == SECRET_FAILED))
 		return true;
 	if (s->state == SECRET_STALE || s->state == SECRET_FAILED)
 		return true; /* the attempts go on in the background */
-	if (!s->fetch && !(s->writing_ms && !s->values))
+	if (s->writing_ms)
+		wait_for_writer(s);
+	else if (!s->fetch)
 		fetch_start(s);
 	return false;
 }
@@ -589,8 +606,12 @@ bool secret_said(struct secret *s, enum need need, bool waited)
 
 	if (need == NEED_KNOWN)
 		return said_known(s);
-	if (s->writing_ms)
-		return s->values != NULL && !s->wanted_grew;
+	if (s->writing_ms) {
+		if ((s->values && !s->wanted_grew) || (waited && out))
+			return true;
+		wait_for_writer(s);
+		return false;
+	}
 	if (out && files_changed(s->files, s->n_files)) {
 		if (!s->fetch)
 			fetch_start(s);
@@ -616,7 +637,7 @@ bool secret_said(struct secret *s, enum need need, bool waited)
 
 void resolver_refresh(struct secret *s, bool leases)
 {
-	if (s->rotation == ROTATION_LEASE && !leases)
+	if (s->state == SECRET_OK && (s->rotation == ROTATION_CONSTANT || (s->rotation == ROTATION_LEASE && !leases)))
 		return;
 	fetch_start(s);
 }
@@ -651,6 +672,7 @@ int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct 
 			return -ENOMEM;
 		}
 		s->resolver = r;
+		s->key = buf_steal(&key, &s->key_len);
 	}
 	buf_free(&key);
 	*ret = s;
@@ -660,7 +682,6 @@ int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct 
 void resolver_drop_secret(struct secret *s)
 {
 	struct resolver *r = s->resolver;
-	struct buf key;
 
 	if (s->fetch) {
 		s->provider->ops->cancel(s->provider->self, &s->fetch->fetch);
@@ -672,9 +693,7 @@ void resolver_drop_secret(struct secret *s)
 	loop_timer_free(s->timer);
 	s->timer = NULL;
 	s->resolver = NULL;
-	if (secret_key(&key, s->provider, slice_of(s->id, s->id_len)) == 0)
-		strmap_del(r->secrets, buf_slice(&key));
-	buf_free(&key);
+	strmap_del(r->secrets, slice_of(s->key, s->key_len));
 	secret_unref(s);
 }
 

@@ -51,6 +51,7 @@ void secret_unref(struct secret *s)
 	free(s->error);
 	free(s->note);
 	free(s->id);
+	free(s->key);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }

@@ -70,6 +70,8 @@ struct secret {
 	int64_t lease_end_ns;      /* real; 0: none */
 
 	struct resolver *resolver; /* NULL once it has been dropped */
+	char *key;                 /* in the resolver's table */
+	size_t key_len;
 	struct secret_wanted *wanted; /* sorted by name */
 	size_t n_wanted;
 	bool wanted_grew;          /* since the last fetch began */
@@ -77,11 +79,11 @@ struct secret {
 	struct list users;         /* struct binding_secret.user */
 	struct list waiters;       /* struct binding_secret.waiter */
 	struct fetch_job *fetch;   /* in flight */
-	struct loop_work failed_work; /* tells of a fetch that could not begin */
+	bool unbegun;              /* it could not even begin: the timer tells so */
 	bool again;                /* a change was seen while it was */
 
 	struct loop_timer *timer;  /* at the earliest of the following; 0: none */
-	int64_t deadline_ms;       /* of the fetch */
+	int64_t deadline_ms;       /* of the fetch, or of waiting for a writer */
 	int64_t writing_ms;        /* half-written until then */
 	int64_t due_ms;            /* next fetch; for a failure: next attempt */
 	int64_t end_ms;            /* of the lease, or of what may be served stale */

@@ -60,23 +60,34 @@ static void set(json_t *object, const char *key, json_t *value)
 	json_object_set_new(object, key, value ? value : json_null());
 }
 
+/* Not known: references to it stay as they are. */
+static bool is_known(struct resolver *r, struct slice provider)
+{
+	for (size_t i = 0; i < resolver_n_providers(r); i++) {
+		const struct provider_settings *p = resolver_provider(r, i)->settings;
+
+		if (p->class_name && slice_eq_str(provider, p->name))
+			return true;
+	}
+	return false;
+}
+
 static json_t *connector_secrets(const struct connector *conn, json_t *unknown)
 {
 	json_t *list = json_array();
 	const struct config *c = conn->config;
+	struct resolver *r = conn->catalog->engine->resolver;
 
 	for (size_t i = 0; c && i < c->n_refs; i++) {
 		const struct config_ref *ref = &c->refs[i];
-		bool seen = false, known = false;
+		bool known = is_known(r, ref->provider), seen = false;
 		struct buf text;
 
 		for (size_t j = 0; j < i && !seen; j++)
-			seen = slice_eq(c->refs[j].provider, ref->provider) && slice_eq(c->refs[j].path, ref->path);
+			seen = slice_eq(c->refs[j].provider, ref->provider) &&
+			       (!known || slice_eq(c->refs[j].path, ref->path));
 		if (seen)
 			continue;
-		for (size_t p = 0; p < resolver_n_providers(conn->catalog->engine->resolver); p++)
-			known |= slice_eq_str(ref->provider,
-			                      resolver_provider(conn->catalog->engine->resolver, p)->settings->name);
 		if (!known) {
 			json_array_append_new(unknown, json_name(ref->provider.data, ref->provider.len));
 			continue;
@@ -211,23 +222,24 @@ static int add_members(struct engine *e, struct listing *all, struct buf *out)
 {
 	struct secret *s;
 	size_t pos = 0, n = 0;
+	int err = 0;
 
 	buf_add_str(out, ",\n\"connectors\":[");
-	for (size_t i = 0; i < all->len; i++) {
+	for (size_t i = 0; i < all->len && !err; i++) {
 		buf_add_str(out, i ? ",\n" : "\n");
-		add_json(out, connector_json(all->items[i]));
+		err = add_json(out, connector_json(all->items[i]));
 	}
 	buf_add_str(out, "],\n\"secrets\":[");
-	while ((s = resolver_next_secret(e->resolver, &pos))) {
+	while (!err && (s = resolver_next_secret(e->resolver, &pos))) {
 		buf_add_str(out, n++ ? ",\n" : "\n");
-		add_json(out, secret_json(s));
+		err = add_json(out, secret_json(s));
 	}
 	buf_add_str(out, "],\n\"providers\":[");
-	for (size_t i = 0; i < resolver_n_providers(e->resolver); i++) {
+	for (size_t i = 0; i < resolver_n_providers(e->resolver) && !err; i++) {
 		buf_add_str(out, i ? ",\n" : "\n");
-		add_json(out, provider_json(resolver_provider(e->resolver, i)));
+		err = add_json(out, provider_json(resolver_provider(e->resolver, i)));
 	}
-	return buf_add_str(out, "]}\n");
+	return err ? err : buf_add_str(out, "]}\n");
 }
 
 int engine_status_json(struct engine *e, struct buf *out)
