@@ -84,7 +84,8 @@ static void stamps_tell_changes(void **state)
 	struct stat st;
 	assert_int_equal(stat(in("f"), &st), 0);
 	assert_true(a.dev == st.st_dev && a.ino == st.st_ino);
-	assert_true(a.mtime_ns == clock_from_timespec(st.st_mtim) && a.ctime_ns == clock_from_timespec(st.st_ctim));
+	assert_true(a.mtime_ns == clock_from_timespec(st.st_mtim));
+	assert_true(a.ctime_ns == clock_from_timespec(st.st_ctim));
 	assert_int_equal(file_stamp_take(in("f"), &b), 0);
 	assert_true(file_stamp_equal(&a, &b));
 	put("f", "abcd");
@@ -322,9 +323,11 @@ static void normalizes(void **state)
 {
 	static const char *const cases[][2] = {
 		{ "/", "/" }, { "//", "/" }, { "/a/b", "/a/b" }, { "/a//b/", "/a/b" }, { "/a/./b/.", "/a/b" },
-		{ "/a/../b", "/b" }, { "/..", "/" }, { "/../../a", "/a" }, { "/a/b/../../c", "/c" }, { "/a/..", "/" },
+		{ "/a/../b", "/b" }, { "/..", "/" }, { "/../../a", "/a" }, { "/a/b/../../c", "/c" },
+		{ "/a/..", "/" },
 		{ "a/b", "a/b" }, { "a/..", "" }, { ".", "" }, { "", "" }, { "..", ".." }, { "../a", "../a" },
-		{ "a/../../b", "../b" }, { "../../a/..", "../.." }, { "./a", "a" }, { "...", "..." }, { "/.a/..b", "/.a/..b" },
+		{ "a/../../b", "../b" }, { "../../a/..", "../.." }, { "./a", "a" },
+		{ "...", "..." }, { "/.a/..b", "/.a/..b" },
 	};
 	char room[64];
 

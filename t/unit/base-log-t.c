@@ -61,8 +61,10 @@ static void writes_logfmt(void **state)
 static void escapes(void **state)
 {
 	(void)state;
-	log_warn("m", "a", "l1\nl2\r\t\"q\"\\", "b", "\033[1m", "c", "\xc3\xa4", "d", "\xc2\x9b", "e", "\xe2", NULL);
-	assert_string_equal(rest(), "level=warn msg=m a=\"l1\\nl2\\r\\t\\\"q\\\"\\\\\" b=\"\\x1b[1m\" c=\xc3\xa4 "
+	log_warn("m", "a", "l1\nl2\r\t\"q\"\\", "b", "\033[1m",
+	         "c", "\xc3\xa4", "d", "\xc2\x9b", "e", "\xe2", NULL);
+	assert_string_equal(rest(), "level=warn msg=m "
+	                            "a=\"l1\\nl2\\r\\t\\\"q\\\"\\\\\" b=\"\\x1b[1m\" c=\xc3\xa4 "
 	                            "d=\"\\xc2\\x9b\" e=\xe2");
 }
 

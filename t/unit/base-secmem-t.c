@@ -44,7 +44,8 @@ static size_t used(void)
 
 static void hands_out_aligned_memory(void **state)
 {
-	static const size_t sizes[] = { 0, 1, 15, 16, 17, 200, 1024, 65519, 65535, 65536, 65537, 262144, 3000000 };
+	static const size_t sizes[] = { 0, 1, 15, 16, 17, 200, 1024, 65519, 65535,
+		                 65536, 65537, 262144, 3000000 };
 	enum { N = sizeof(sizes) / sizeof(sizes[0]) };
 	unsigned char *p[N];
 	size_t before = used();
