@@ -438,6 +438,8 @@ static void pend(struct watch *x, unsigned events, bool stale)
 			w->pending = x;
 		w->pending_last = x;
 	}
+	if (events & WATCH_CHANGED)
+		x->events &= ~(unsigned)WATCH_WRITING; /* it has ended; what is written after that is told as well */
 	x->events |= events;
 }
 

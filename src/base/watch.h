@@ -23,6 +23,7 @@ enum watch_event {
 	WATCH_WRITING = 1 << 0,  /* IN_MODIFY: being written, a close will follow */
 	WATCH_CHANGED = 1 << 1,  /* closed after writing, replaced, made, removed, mode changed */
 	WATCH_OVERFLOW = 1 << 2, /* events were lost: look at everything */
+	/* WRITING and CHANGED together: it has changed (was made, say), and is being written since. */
 };
 
 int watcher_new(struct loop *loop, struct watcher **ret); /* 0 or -errno */

@@ -124,12 +124,12 @@ static void secret_on_watch(unsigned events, const char *name, void *arg)
 	struct secret *s = arg;
 
 	(void)name;
-	if (events & (WATCH_CHANGED | WATCH_OVERFLOW)) {
-		s->writing_ms = 0;
-		secret_changed(s);
-	} else if (events & WATCH_WRITING) {
+	if (events & WATCH_WRITING) { /* after a change as well: it is read when it has been written */
 		s->writing_ms = clock_mono_ms() + RESOLVER_WRITING_MS;
 		secret_arm(s);
+	} else if (events & (WATCH_CHANGED | WATCH_OVERFLOW)) {
+		s->writing_ms = 0;
+		secret_changed(s);
 	}
 }
 

@@ -424,8 +424,10 @@ static void on_link(unsigned events, const char *name, void *arg)
 	(void)name;
 	if (events & WATCH_OVERFLOW)
 		scan_request(e->s);
-	if (events & (WATCH_WRITING | WATCH_CHANGED))
-		on_event(e, events);
+	if (events & WATCH_CHANGED)
+		on_event(e, WATCH_CHANGED);
+	if (events & WATCH_WRITING)
+		on_event(e, WATCH_WRITING);
 }
 
 /* Watches what a link leads to. True: a watch is new, so what it leads to must be looked at again. */
