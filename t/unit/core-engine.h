@@ -1,0 +1,233 @@
+/*
+ * For tests of the core: an engine over a temporary directory, with a sink that keeps what it was told.
+ */
+#ifndef CONNECTFS_UNIT_CORE_ENGINE_H
+#define CONNECTFS_UNIT_CORE_ENGINE_H
+
+#include "core-help.h"
+
+static struct engine *engine;
+static struct catalog *catalog;
+static bool listed;
+
+/* ---- the sink ---- */
+
+static struct sunk {
+	bool hold;              /* touches are not answered: the test does */
+	bool hold_names;        /* nor are MKNOD and UNLINK */
+	unsigned invalidates, touches, rotated, states, appears, vanishes;
+	int64_t mtime_ns;       /* of the last touch */
+	struct connector *conn; /* of the last one told; no reference */
+} sunk;
+
+struct answer {
+	struct connector *conn;
+	enum { ANSWER_TOUCHED, ANSWER_APPEARED, ANSWER_VANISHED } what;
+};
+
+static inline void answer(void *arg)
+{
+	struct answer *a = arg;
+
+	if (a->what == ANSWER_TOUCHED)
+		catalog_touched(catalog, a->conn, 0);
+	else if (a->what == ANSWER_APPEARED)
+		catalog_appeared(catalog, a->conn);
+	else
+		catalog_vanished(catalog, a->conn);
+	connector_unref(a->conn);
+	free(a);
+}
+
+static inline void answer_later(struct connector *conn, int what)
+{
+	struct answer *a = malloc(sizeof(*a));
+
+	if (!a)
+		return;
+	a->conn = connector_ref(conn);
+	a->what = what;
+	if (loop_post(loop, answer, a) < 0) {
+		connector_unref(conn);
+		free(a);
+	}
+}
+
+static inline void sink_invalidate(void *arg, struct connector *conn)
+{
+	(void)arg;
+	(void)conn;
+	sunk.invalidates++;
+}
+
+static inline void sink_touch(void *arg, struct connector *conn, enum touch_kind kind, int64_t mtime_ns)
+{
+	(void)arg;
+	sunk.touches++;
+	if (kind == TOUCH_ROTATED)
+		sunk.rotated++;
+	else
+		sunk.states++;
+	sunk.conn = conn;
+	sunk.mtime_ns = mtime_ns;
+	if (!sunk.hold)
+		answer_later(conn, ANSWER_TOUCHED);
+}
+
+static inline void sink_appear(void *arg, struct connector *conn)
+{
+	(void)arg;
+	sunk.appears++;
+	sunk.conn = conn;
+	if (!sunk.hold_names)
+		answer_later(conn, ANSWER_APPEARED);
+}
+
+static inline void sink_vanish(void *arg, struct connector *conn)
+{
+	(void)arg;
+	sunk.vanishes++;
+	sunk.conn = conn;
+	if (!sunk.hold_names)
+		answer_later(conn, ANSWER_VANISHED);
+}
+
+static const struct catalog_sink sink = { sink_invalidate, sink_touch, sink_appear, sink_vanish, NULL };
+
+/* ---- the engine ---- */
+
+static inline void on_ready(void *arg, const struct error *err)
+{
+	(void)arg;
+	if (err)
+		fail_msg("%s", err->text);
+	listed = true;
+}
+
+static inline void engine_make(enum engine_mode mode)
+{
+	struct report report = REPORT_INIT;
+
+	settings.directory = dir;
+	listed = false;
+	sunk = (struct sunk){ 0 };
+	assert_int_equal(engine_new(&settings, mode, loop, &engine, &report), 0);
+	catalog = engine_catalog(engine);
+	assert_int_equal(engine_start(engine, on_ready, NULL), 0);
+	UNTIL(listed);
+	if (mode == ENGINE_MOUNT)
+		engine_set_sink(engine, &sink);
+	UNTIL(list_empty(&catalog->to_load) && !catalog->loading);
+	run_due();
+}
+
+static inline void engine_end(void)
+{
+	run_due();
+	engine_free(engine);
+	engine = NULL;
+	catalog = NULL;
+}
+
+static inline struct connector *conn_of(const char *name)
+{
+	struct connector *conn = catalog_find(catalog, name);
+
+	if (!conn)
+		fail_msg("%s is not there", name);
+	return conn;
+}
+
+/* ---- opens ---- */
+
+struct opening {
+	struct open_wait *wait;
+	struct snapshot *snapshot;
+	int err;
+	unsigned done;
+	bool at_once;
+};
+
+static inline void opened(int err, struct snapshot *snapshot, void *arg)
+{
+	struct opening *o = arg;
+
+	assert_false(o->done);
+	assert_true((err == 0) == (snapshot != NULL));
+	o->done++;
+	o->err = err;
+	o->snapshot = snapshot;
+}
+
+static inline void open_begin(struct connector *conn, struct opening *o)
+{
+	*o = (struct opening){ .err = 0 };
+	o->err = catalog_open(catalog, conn, opened, o, &o->snapshot, &o->wait);
+	o->at_once = o->err == 0;
+	if (o->err != -EINPROGRESS)
+		o->done = 1;
+	assert_true(o->wait || o->at_once || o->err == -ENOMEM);
+}
+
+static inline void open_end(struct opening *o)
+{
+	if (o->wait)
+		open_wait_release(o->wait);
+	snapshot_unref(o->snapshot);
+	o->wait = NULL;
+	o->snapshot = NULL;
+}
+
+/* Opens by name, waits; what it reads, or the error's name. Valid until the 8th call after. */
+static inline const char *cat(const char *name)
+{
+	static char ring[8][4096];
+	static unsigned next;
+	char *s = ring[next++ % 8];
+	struct connector *conn = conn_of(name);
+	struct opening o;
+
+	open_begin(conn, &o);
+	UNTIL(o.done);
+	if (o.err)
+		(void)snprintf(s, sizeof(ring[0]), "%s", strerrorname_np(-o.err));
+	else
+		(void)snprintf(s, sizeof(ring[0]), "%.*s", (int)snapshot_size(o.snapshot), snapshot_data(o.snapshot));
+	open_end(&o);
+	connector_unref(conn);
+	return s;
+}
+
+static inline bool opens_at_once(const char *name)
+{
+	struct connector *conn = conn_of(name);
+	struct opening o;
+	bool at_once;
+
+	open_begin(conn, &o);
+	at_once = o.at_once;
+	UNTIL(o.done);
+	open_end(&o);
+	connector_unref(conn);
+	return at_once;
+}
+
+/* An attribute, or the error's name. */
+static inline const char *xattr(const char *name, const char *attr)
+{
+	static char ring[8][2048];
+	static unsigned next;
+	char *s = ring[next++ % 8];
+	struct connector *conn = conn_of(name);
+	struct buf b;
+	int err;
+
+	buf_init(&b, sizeof(ring[0]) - 1);
+	err = connector_xattr(conn, attr, &b);
+	(void)snprintf(s, sizeof(ring[0]), "%s", err ? strerrorname_np(-err) : b.data);
+	buf_free(&b);
+	connector_unref(conn);
+	return s;
+}
+
+#endif
