@@ -50,10 +50,12 @@ void connector_unref(struct connector *conn)
 	if (!conn || atomic_fetch_sub_explicit(&conn->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	c = conn->catalog;
-	pthread_rwlock_wrlock(&c->lock);
-	if (strmap_get(c->inos, ino_key(&conn->ino)) == conn)
-		strmap_del(c->inos, ino_key(&conn->ino));
-	pthread_rwlock_unlock(&c->lock);
+	if (c) { /* else it has outlived the catalog */
+		pthread_rwlock_wrlock(&c->lock);
+		if (strmap_get(c->inos, ino_key(&conn->ino)) == conn)
+			strmap_del(c->inos, ino_key(&conn->ino));
+		pthread_rwlock_unlock(&c->lock);
+	}
 	connector_destroy(conn);
 }
 
@@ -470,6 +472,8 @@ void catalog_free(struct catalog *c)
 	for (pos = 0; c->inos && strmap_next(c->inos, &pos, &key, &value);)
 		if (((struct connector *)value)->touching)
 			catalog_touched(c, value, 0); /* nobody will */
+	for (pos = 0; c->inos && strmap_next(c->inos, &pos, &key, &value);)
+		((struct connector *)value)->catalog = NULL; /* held by somebody */
 	announce_done(c);
 	strmap_free(c->names, NULL);
 	strmap_free(c->inos, NULL);

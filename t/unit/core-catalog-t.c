@@ -113,7 +113,7 @@ static void test_touch_again(void **state)
 	cat("orders.properties");
 	sunk.hold = true;
 	for (int i = 0; i < 4; i++) {
-		char value[8], want[64];
+		char value[16], want[64];
 
 		(void)snprintf(value, sizeof(value), "v%d", i);
 		(void)snprintf(want, sizeof(want), "# c\nname=orders\nx=%s\n", value);
@@ -269,6 +269,7 @@ static void test_broken_stored(void **state)
 	assert_string_equal(xattr("bad.json", "state"), "ok");
 	/* the last good one goes on being served */
 	cat("orders.properties");
+	run_for(100);
 	sunk.touches = sunk.rotated = sunk.states = 0;
 	put("orders.properties", bad);
 	UNTIL(sunk.touches);
@@ -510,7 +511,7 @@ static void test_back_while_held(void **state)
 	conn = conn_of("orders.properties");
 	connector_get_attr(conn, &before);
 	assert_int_equal(unlink(at("orders.properties")), 0);
-	UNTIL(sunk.vanishes && !catalog_find(catalog, "orders.properties"));
+	UNTIL(sunk.vanishes && !is_there("orders.properties"));
 	found = catalog_find_ino(catalog, connector_ino(conn));
 	assert_ptr_equal(found, conn);
 	connector_unref(found);
@@ -546,7 +547,7 @@ static void test_removed_while_touched(void **state)
 	UNTIL(sunk.touches);
 	conn = sunk.conn;
 	assert_int_equal(unlink(at("orders.properties")), 0);
-	UNTIL(sunk.vanishes && !catalog_find(catalog, "orders.properties"));
+	UNTIL(sunk.vanishes && !is_there("orders.properties"));
 	catalog_touched(catalog, conn, -ENOENT); /* held until here */
 	assert_int_equal(sunk.touches, 1);
 }
@@ -612,6 +613,7 @@ static void test_interrupt(void **state)
 	UNTIL(o[3].done);
 	assert_int_equal(o[3].err, 0);
 	run_for(70);
+	open_end(&o[2]);
 	open_begin(conn, &o[2]);
 	UNTIL(o[2].done);
 	open_wait_interrupt(o[2].wait); /* after done */

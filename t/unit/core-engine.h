@@ -138,6 +138,14 @@ static inline struct connector *conn_of(const char *name)
 	return conn;
 }
 
+static inline bool is_there(const char *name)
+{
+	struct connector *conn = catalog_find(catalog, name);
+
+	connector_unref(conn);
+	return conn;
+}
+
 /* ---- opens ---- */
 
 struct opening {
