@@ -383,8 +383,10 @@ void catalog_store_changed(void *arg, const char *name)
 	struct catalog *c = arg;
 	struct connector *conn = find_name(c, name);
 
-	if (!conn)
+	if (!conn) { /* there was no memory for it when it came */
+		catalog_store_added(c, name, clock_real_ns());
 		return;
+	}
 	conn->stored_writing = false;
 	conn->stored_stale = true;
 	connector_queue_announce(conn, clock_mono_ms());

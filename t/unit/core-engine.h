@@ -20,37 +20,42 @@ static struct sunk {
 	struct connector *conn; /* of the last one told; no reference */
 } sunk;
 
-struct answer {
+/* Answers come from the loop, as the notifier's; nothing is allocated for them. */
+enum what { ANSWER_TOUCHED, ANSWER_APPEARED, ANSWER_VANISHED };
+
+static struct answer {
 	struct connector *conn;
-	enum { ANSWER_TOUCHED, ANSWER_APPEARED, ANSWER_VANISHED } what;
-};
+	enum what what;
+} answers[4096];
+static size_t n_answers;
+static struct loop_work answering;
 
 static inline void answer(void *arg)
 {
-	struct answer *a = arg;
+	(void)arg;
+	answering.fn = NULL;
+	for (size_t i = 0; i < n_answers; i++) {
+		struct connector *conn = answers[i].conn;
 
-	if (a->what == ANSWER_TOUCHED)
-		catalog_touched(catalog, a->conn, 0);
-	else if (a->what == ANSWER_APPEARED)
-		catalog_appeared(catalog, a->conn);
-	else
-		catalog_vanished(catalog, a->conn);
-	connector_unref(a->conn);
-	free(a);
+		if (answers[i].what == ANSWER_TOUCHED)
+			catalog_touched(catalog, conn, 0);
+		else if (answers[i].what == ANSWER_APPEARED)
+			catalog_appeared(catalog, conn);
+		else
+			catalog_vanished(catalog, conn);
+		connector_unref(conn);
+	}
+	n_answers = 0;
 }
 
-static inline void answer_later(struct connector *conn, int what)
+static inline void answer_later(struct connector *conn, enum what what)
 {
-	struct answer *a = malloc(sizeof(*a));
-
-	if (!a)
+	assert_true(n_answers < sizeof(answers) / sizeof(answers[0]));
+	answers[n_answers++] = (struct answer){ connector_ref(conn), what };
+	if (answering.fn)
 		return;
-	a->conn = connector_ref(conn);
-	a->what = what;
-	if (loop_post(loop, answer, a) < 0) {
-		connector_unref(conn);
-		free(a);
-	}
+	answering = (struct loop_work){ answer, NULL, NULL };
+	loop_post_work(loop, &answering);
 }
 
 static inline void sink_invalidate(void *arg, struct connector *conn)
