@@ -2,15 +2,18 @@
  * The clients of `make bench`. Each prints one line of JSON; times are in seconds, latencies in
  * milliseconds.
  *
- *     reader open THREADS SECONDS FILE…      open, read to the end and close, as often as possible
- *     reader stat SECONDS FILE…              stat, as often as possible
+ *     reader open THREADS SECONDS ROUNDS FILE…  open, read to the end and close, as often as possible
+ *     reader stat THREADS SECONDS ROUNDS FILE…  stat, as often as possible; both of them by turns: each
+ *                                            FILE SECONDS long, and that in so many ROUNDS
  *     reader once FILE…                      opens and reads each once
  *     reader touch DIRECTORY N FILE…         touches each twice as the notifier does, under a watch of
  *                                            the directory, until the watch has seen it all; N rounds
  *     reader rotate DIRECTORY N SECRET FILE… rewrites SECRET, and waits until a watch of the directory has
  *                                            seen each FILE modified and its attributes changed
- *     reader latency WAY N SECRET FILE       the time from the end of a change of SECRET to IN_MODIFY
- *                                            of FILE. WAY: write (in place) or rename (over it)
+ *     reader latency WAY N SECRET FILE       the time from the end of a change of SECRET to the IN_MODIFY
+ *                                            of FILE after which it shows the change. WAY: write (in
+ *                                            place) or rename (over it). "late": how much later than
+ *                                            asked for the reader itself wakes up from a sleep
  *
  * A FILE of the form PREFIX%SUFFIX:FROM:TO stands for as many numbered names. SECRET's text is
  * written with every "@" replaced by a number that goes up.
@@ -30,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { THREADS_MAX = 64, PATIENCE_MS = 60000, READ_SIZE = 128 * 1024 };
+enum { THREADS_MAX = 64, SETS_MAX = 8, PATIENCE_MS = 60000, READ_SIZE = 128 * 1024 };
 
 static char **files;
 static size_t n_files;
@@ -81,7 +84,8 @@ static void add_files(const char *arg)
 
 struct loop {
 	pthread_t thread;
-	size_t first;
+	char **files;
+	size_t n_files, first;
 	int64_t end_ns;
 	unsigned long n;
 };
@@ -107,7 +111,7 @@ static void *open_loop(void *arg)
 	char *buf = malloc(READ_SIZE);
 
 	for (size_t i = l->first; now_ns() < l->end_ns; i++, l->n++)
-		read_one(files[i % n_files], buf);
+		read_one(l->files[i % l->n_files], buf);
 	free(buf);
 	return NULL;
 }
@@ -118,21 +122,22 @@ static void *stat_loop(void *arg)
 	struct stat st;
 
 	for (size_t i = l->first; now_ns() < l->end_ns; i++, l->n++)
-		if (stat(files[i % n_files], &st) < 0)
-			die(files[i % n_files]);
+		if (stat(l->files[i % l->n_files], &st) < 0)
+			die(l->files[i % l->n_files]);
 	return NULL;
 }
 
-static void run_loops(void *(*fn)(void *), unsigned threads, double seconds)
+/* The rate of one round. */
+static double run_loops(void *(*fn)(void *), unsigned threads, double seconds, char **of, size_t n_of)
 {
 	struct loop loops[THREADS_MAX] = { { 0 } };
 	int64_t start = now_ns(), end = start + (int64_t)(seconds * 1e9);
 	unsigned long n = 0;
 
-	if (threads > THREADS_MAX || !n_files)
-		die("usage");
 	for (unsigned i = 0; i < threads; i++) {
-		loops[i].first = i * n_files / threads;
+		loops[i].files = of;
+		loops[i].n_files = n_of;
+		loops[i].first = i * n_of / threads;
 		loops[i].end_ns = end;
 		if (pthread_create(&loops[i].thread, NULL, fn, &loops[i]))
 			die("thread");
@@ -141,8 +146,29 @@ static void run_loops(void *(*fn)(void *), unsigned threads, double seconds)
 		pthread_join(loops[i].thread, NULL);
 		n += loops[i].n;
 	}
-	seconds = (double)(now_ns() - start) / 1e9;
-	printf("{\"n\":%lu,\"seconds\":%.6f,\"rate\":%.1f}\n", n, seconds, (double)n / seconds);
+	return (double)n / ((double)(now_ns() - start) / 1e9);
+}
+
+static void by_turns(void *(*fn)(void *), unsigned threads, double seconds, unsigned rounds, char **args,
+                     int n_args)
+{
+	size_t from[SETS_MAX + 1] = { 0 };
+
+	if (threads > THREADS_MAX || n_args > SETS_MAX)
+		die("usage");
+	for (int a = 0; a < n_args; a++) {
+		add_files(args[a]);
+		from[a + 1] = n_files;
+	}
+	printf("{\"rates\":[");
+	for (unsigned i = 0; i < rounds; i++) {
+		printf("%s[", i ? "," : "");
+		for (int a = 0; a < n_args; a++)
+			printf("%s%.1f", a ? "," : "",
+			       run_loops(fn, threads, seconds, files + from[a], from[a + 1] - from[a]));
+		printf("]");
+	}
+	printf("]}\n");
 }
 
 static void once(void)
@@ -340,11 +366,14 @@ static void change(const char *path, bool by_rename)
 		die(path);
 }
 
-static void pause_ms(long ms)
+/* How much longer it took, in ms. */
+static double pause_ms(long ms)
 {
 	const struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+	int64_t start = now_ns();
 
 	nanosleep(&t, NULL);
+	return (double)(now_ns() - start) / 1e6 - (double)ms;
 }
 
 static void rotate(const char *dir, unsigned rounds, const char *secret)
@@ -373,7 +402,6 @@ static int by_number(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Events that come late belong to no later change: the pause is far longer than the settle time. */
 static void drain(int fd)
 {
 	char buf[4096];
@@ -382,48 +410,85 @@ static void drain(int fd)
 		;
 }
 
+/* Does the file show the number that was written last? */
+static bool is_shown(const char *path)
+{
+	static char buf[READ_SIZE];
+	char number[32];
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof buf - 1);
+
+	if (n < 0)
+		die(path);
+	close(fd);
+	buf[n] = '\0';
+	snprintf(number, sizeof number, "%lu", counter);
+	return strstr(buf, number);
+}
+
+/* When the event came; without end the file shows something else. */
+static int64_t event_ns(int fd)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	int64_t at;
+
+	do {
+		if (poll(&p, 1, PATIENCE_MS) <= 0)
+			die("no event");
+		at = now_ns();
+		drain(fd);
+	} while (!is_shown(files[0]));
+	return at;
+}
+
+static void print_latencies(const char *name, double *ms, unsigned n)
+{
+	qsort(ms, n, sizeof *ms, by_number);
+	printf("\"%s\":{\"n\":%u,\"min\":%.3f,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"max\":%.3f}", name, n, ms[0],
+	       ms[n / 2], ms[n * 9 / 10], ms[n * 99 / 100], ms[n - 1]);
+}
+
 static void latency(const char *way, unsigned rounds, const char *secret)
 {
 	int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	double *ms = calloc(rounds, sizeof *ms);
+	double *ms = calloc(rounds, sizeof *ms), *late = calloc(rounds, sizeof *late);
 
 	load_template(secret);
-	if (fd < 0 || !ms || inotify_add_watch(fd, files[0], IN_MODIFY) < 0)
+	if (fd < 0 || !ms || !late || inotify_add_watch(fd, files[0], IN_MODIFY) < 0)
 		die(files[0]);
 	for (unsigned i = 0; i < rounds; i++) {
 		int64_t start;
 
-		pause_ms(60 + random() % 40);
+		late[i] = pause_ms(60 + random() % 40);
 		drain(fd);
 		change(secret, strcmp(way, "rename") == 0);
 		start = now_ns();
-		if (poll(&p, 1, PATIENCE_MS) <= 0)
-			die("no event");
-		ms[i] = (double)(now_ns() - start) / 1e6;
+		ms[i] = (double)(event_ns(fd) - start) / 1e6;
 	}
-	qsort(ms, rounds, sizeof *ms, by_number);
-	printf("{\"n\":%u,\"min\":%.3f,\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"max\":%.3f}\n", rounds, ms[0],
-	       ms[rounds / 2], ms[rounds * 9 / 10], ms[rounds * 99 / 100], ms[rounds - 1]);
+	printf("{");
+	print_latencies("latency", ms, rounds);
+	printf(",");
+	print_latencies("late", late, rounds);
+	printf("}\n");
 }
 
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
-	int own = strcmp(verb, "once") == 0 ? 0 : strcmp(verb, "stat") == 0 ? 1
-	        : strcmp(verb, "rotate") == 0 || strcmp(verb, "latency") == 0 ? 3 : 2;
+	int own = strcmp(verb, "once") == 0 ? 0 : strcmp(verb, "touch") == 0 ? 2 : 3;
 
 	if (argc < own + 3) {
 		fprintf(stderr, "usage: see t/bench/reader.c\n");
 		return 2;
 	}
+	if (strcmp(verb, "open") == 0 || strcmp(verb, "stat") == 0) {
+		by_turns(verb[0] == 'o' ? open_loop : stat_loop, (unsigned)atoi(argv[2]), atof(argv[3]),
+		         (unsigned)atoi(argv[4]), argv + 5, argc - 5);
+		return 0;
+	}
 	for (int i = own + 2; i < argc; i++)
 		add_files(argv[i]);
-	if (strcmp(verb, "open") == 0)
-		run_loops(open_loop, (unsigned)atoi(argv[2]), atof(argv[3]));
-	else if (strcmp(verb, "stat") == 0)
-		run_loops(stat_loop, 1, atof(argv[2]));
-	else if (strcmp(verb, "once") == 0)
+	if (strcmp(verb, "once") == 0)
 		once();
 	else if (strcmp(verb, "touch") == 0)
 		touch(argv[2], (unsigned)atoi(argv[3]));
