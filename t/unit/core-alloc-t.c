@@ -2,8 +2,8 @@
  * The core with each allocation failing once, in all that happens to an engine from its making to its end: no
  * crash, nothing lost (asan says so), every open gets its answer, and afterwards all is as it should be.
  *
- * Linked with -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=asprintf,
- * --wrap=__asprintf_chk, and without allocfail.c, whose failures are not of one thread only. Only allocations of
+ * Linked with -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup,--wrap=strndup,
+ * --wrap=asprintf,--wrap=__asprintf_chk, and without allocfail.c, whose failures are not of one thread only. Only allocations of
  * this thread fail; what the pool's threads do is tested by provider-alloc-t.
  */
 #include "core-engine.h"
@@ -20,6 +20,8 @@ void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
 char *__wrap_strdup(const char *s);
+char *__real_strndup(const char *s, size_t n);
+char *__wrap_strndup(const char *s, size_t n);
 int __wrap_asprintf(char **ret, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **ret, int flag, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
@@ -48,6 +50,11 @@ void *__wrap_calloc(size_t n, size_t size)
 void *__wrap_realloc(void *p, size_t n)
 {
 	return must_fail() ? NULL : __real_realloc(p, n);
+}
+
+char *__wrap_strndup(const char *s, size_t n)
+{
+	return must_fail() ? NULL : __real_strndup(s, n);
 }
 
 char *__wrap_strdup(const char *s)
