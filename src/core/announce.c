@@ -140,7 +140,8 @@ static void send_touch(struct connector *conn, int kind)
 	pthread_mutex_unlock(&conn->lock);
 	atomic_fetch_add(&c->engine->stats.touches, 1);
 	connector_ref(conn);
-	c->sink.touch(c->sink.arg, conn, (enum touch_kind)(kind - 1), conn->mtime_ns);
+	if (c->sink.touch(c->sink.arg, conn, (enum touch_kind)(kind - 1), conn->mtime_ns) < 0)
+		catalog_touched(c, conn, -ENOMEM);
 }
 
 void connector_job_announce(struct connector *conn)
@@ -216,6 +217,10 @@ static void young_turn(void *arg)
 		if (!conn->wanted)
 			continue;
 		conn->stored_stale = true;
+		if (conn->writer_timer) { /* its job waits for just this */
+			connector_work(conn);
+			continue;
+		}
 		catalog_queue_load(conn);
 	}
 	catalog_pump(c);

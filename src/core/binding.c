@@ -90,6 +90,14 @@ static struct provider_instance *find_provider(struct resolver *r, struct slice 
 	return NULL;
 }
 
+bool resolver_has_provider(const struct resolver *r, struct slice name)
+{
+	for (size_t i = 0; i < r->n_providers; i++)
+		if (r->providers[i].settings->class_name && slice_eq_str(name, r->providers[i].settings->name))
+			return true;
+	return false;
+}
+
 static int ref_broken(struct binding_ref *ref, int err, struct slice provider, const char *what, const char *text)
 {
 	ref->kind = REF_BROKEN;
@@ -246,7 +254,8 @@ int binding_need(struct binding *b, enum need need, void (*done)(void *arg), voi
 		struct binding_secret *bs = &b->secrets[i];
 
 		bs->tries = 0;
-		if (secret_said(bs->secret, need, false))
+		bs->asked = bs->secret->n_begun;
+		if (secret_said(bs->secret, need, bs->asked, false))
 			continue;
 		list_append(&bs->secret->waiters, &bs->waiter);
 		b->pending++;
@@ -258,7 +267,7 @@ void binding_secret_said(struct binding_secret *bs)
 {
 	struct binding *b = bs->binding;
 
-	if (++bs->tries < BINDING_TRIES && !secret_said(bs->secret, b->need, true)) {
+	if (++bs->tries < BINDING_TRIES && !secret_said(bs->secret, b->need, bs->asked, true)) {
 		list_append(&bs->secret->waiters, &bs->waiter);
 		return;
 	}

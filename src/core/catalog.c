@@ -282,16 +282,16 @@ static void reconcile(struct connector *conn)
 
 	if (conn->wanted && p == PRESENCE_GONE) {
 		atomic_store(&conn->presence, c->has_sink ? PRESENCE_APPEARING : PRESENCE_VISIBLE);
-		if (c->has_sink)
-			c->sink.appear(c->sink.arg, conn);
-		else
+		if (!c->has_sink)
 			listing_changed(c);
+		else if (c->sink.appear(c->sink.arg, conn) < 0)
+			catalog_appeared(c, conn);
 	} else if (!conn->wanted && p == PRESENCE_VISIBLE) {
 		atomic_store(&conn->presence, c->has_sink ? PRESENCE_VANISHING : PRESENCE_GONE);
-		if (c->has_sink)
-			c->sink.vanish(c->sink.arg, conn);
-		else
+		if (!c->has_sink)
 			listing_changed(c);
+		else if (c->sink.vanish(c->sink.arg, conn) < 0)
+			catalog_vanished(c, conn);
 	}
 	if (!conn->wanted && atomic_load(&conn->presence) == PRESENCE_GONE) {
 		struct connector *table;

@@ -91,11 +91,12 @@ struct catalog_sink {
 	/* Attributes are about to change: drop those that the kernel keeps. From now to the end of the
 	 * touch connector_attr.cacheable is false. */
 	void (*invalidate)(void *arg, struct connector *conn);
-	/* Touch, then call catalog_touched. At most one touch of a connector is under way. */
-	void (*touch)(void *arg, struct connector *conn, enum touch_kind kind, int64_t mtime_ns);
+	/* Touch, then call catalog_touched. At most one touch of a connector is under way. This and the
+	 * next two: 0, or -ENOMEM, and the change happens without the event. */
+	int (*touch)(void *arg, struct connector *conn, enum touch_kind kind, int64_t mtime_ns);
 	/* A name is to be made (MKNOD) or taken away (UNLINK); then catalog_appeared/_vanished. */
-	void (*appear)(void *arg, struct connector *conn);
-	void (*vanish)(void *arg, struct connector *conn);
+	int (*appear)(void *arg, struct connector *conn);
+	int (*vanish)(void *arg, struct connector *conn);
 	void *arg;
 };
 

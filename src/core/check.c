@@ -65,9 +65,10 @@ static const char *check_name(const struct check *c)
 	return c->items[c->at]->name;
 }
 
-static void check_trouble(void *arg, const struct config_value *value, enum resolution how, const struct error *err)
+static void check_trouble(void *arg, const struct config_ref *ref, enum resolution how, const struct error *err)
 {
 	struct check *c = arg;
+	const struct config_value *value = &c->config->values[ref->value];
 	struct buf key;
 
 	buf_init(&key, 4096);
@@ -75,11 +76,12 @@ static void check_trouble(void *arg, const struct config_value *value, enum reso
 		buf_add_str(&key, "(a key)");
 	if (how == BROKEN)
 		report_add(c->report, REPORT_ERROR, check_name(c), value->line, key.data, "%s", err->text);
+	else if (how == LITERAL && resolver_has_provider(c->engine->resolver, ref->provider))
+		report_add(c->report, REPORT_NOTE, check_name(c), value->line, key.data,
+		           "stays as it is: the provider \"%.*s\" has no such key", SLICE_FMT(ref->provider));
 	else if (how == LITERAL)
 		report_add(c->report, REPORT_NOTE, check_name(c), value->line, key.data,
-		           "a reference stays literal: %s",
-		           c->online ? "its provider is not configured, or it has no such key" :
-		                       "its provider is not configured (config.providers)");
+		           "stays as it is: there is no provider \"%.*s\" in config.providers", SLICE_FMT(ref->provider));
 	buf_free(&key);
 }
 
@@ -87,12 +89,11 @@ static void check_trouble(void *arg, const struct config_value *value, enum reso
 static void check_offline(struct check *c)
 {
 	for (size_t i = 0; i < c->config->n_refs; i++) {
-		const struct config_value *value = &c->config->values[c->config->refs[i].value];
 		struct error err = ERROR_INIT;
 		enum resolution how = binding_unfit(c->binding, i, &err);
 
 		if (how != RESOLVED)
-			check_trouble(c, value, how, &err);
+			check_trouble(c, &c->config->refs[i], how, &err);
 	}
 }
 

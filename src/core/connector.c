@@ -231,28 +231,52 @@ static bool wait_for_writer(struct connector *conn)
 	return true;
 }
 
-static void text_loaded(void *arg, struct stored *stored, const struct error *err)
+/* What was read is not taken: the last good text is served, or the job waits. True: it waits. */
+static bool text_postponed(struct connector *conn, struct stored *stored)
 {
-	struct connector *conn = connector_ref(arg);
-	struct error parse = ERROR_INIT;
-	struct config *config;
+	stored_unref(stored);
+	conn->stored_stale = true;
+	return !conn->stored && wait_for_writer(conn);
+}
+
+/* Bad news of a file that has just been written, or is gone, is believed when it is told twice: so looks a
+ * file that has been truncated, or taken away to be made anew, which inotify may not have told yet. */
+static bool text_doubtful(struct connector *conn, const struct stored *stored, bool bad)
+{
+	int64_t now = clock_mono_ms();
+
+	if (!bad || conn->catalog->engine->mode != ENGINE_MOUNT || !(stored ? stored->young : conn->stored != NULL)) {
+		conn->doubted_ms = 0;
+		return false;
+	}
+	if (!conn->doubted_ms)
+		conn->doubted_ms = now;
+	if (now - conn->doubted_ms >= FILE_STAMP_COARSE_MS) {
+		conn->doubted_ms = 0;
+		return false;
+	}
+	connector_young(conn);
+	return true;
+}
+
+/* True: the job goes on when the writer is done, or the text is read again. */
+static bool text_taken(struct connector *conn, struct stored *stored, const struct error *err)
+{
+	struct error parse = ERROR_INIT, place = ERROR_INIT;
+	struct config *config = NULL;
 	unsigned line = 0;
+	bool parsed;
 
-	conn->load = NULL;
-	if (conn->catalog->engine->watcher)
-		watcher_drain(conn->catalog->engine->watcher);
-	if (conn->stored_writing && !err) { /* half of it, perhaps; changed will come */
-		stored_unref(stored);
-		conn->stored_stale = true;
-		if (!conn->stored && wait_for_writer(conn)) {
-			connector_unref(conn);
-			return;
-		}
-	} else if (err) {
+	if (conn->stored_writing && !err) /* half of it, perhaps; changed will come */
+		return text_postponed(conn, stored);
+	parsed = !err && config_parse(slice_of(stored->text, stored->len), stored->syntax, &config, &line, &parse) == 0;
+	if (text_doubtful(conn, stored, err ? err->code == ENOENT : !parsed || !stored->len)) {
+		config_free(config);
+		return text_postponed(conn, stored);
+	}
+	if (err) {
 		set_load_failure(conn, err->code, err->text);
-	} else if (config_parse(slice_of(stored->text, stored->len), stored->syntax, &config, &line, &parse) < 0) {
-		struct error place = ERROR_INIT;
-
+	} else if (!parsed) {
 		error_set(&place, EIO, "%s:%u: %s", conn->name, line ? line : 1, parse.text);
 		set_load_error(conn, &place);
 		stored_unref(stored);
@@ -261,7 +285,18 @@ static void text_loaded(void *arg, struct stored *stored, const struct error *er
 			connector_young(conn);
 		take_text(conn, stored, config);
 	}
-	job_secrets(conn);
+	return false;
+}
+
+static void text_loaded(void *arg, struct stored *stored, const struct error *err)
+{
+	struct connector *conn = connector_ref(arg);
+
+	conn->load = NULL;
+	if (conn->catalog->engine->watcher)
+		watcher_drain(conn->catalog->engine->watcher);
+	if (!text_taken(conn, stored, err))
+		job_secrets(conn);
 	connector_unref(conn);
 }
 
@@ -269,7 +304,8 @@ static void text_loaded(void *arg, struct stored *stored, const struct error *er
 static bool job_text(struct connector *conn, bool open)
 {
 	struct engine *e = conn->catalog->engine;
-	bool needed = !conn->stored || conn->stored_stale || (open && !stored_unchanged(conn->stored));
+	/* An open that comes here has found something to have changed; which file, the pool finds out. */
+	bool needed = !conn->stored || conn->stored_stale || open;
 
 	if (!needed || (conn->stored_writing && conn->stored))
 		return false;

@@ -101,6 +101,7 @@ struct connector {
 	struct list announce_node;
 	enum job job;
 	struct store_load *load;
+	int64_t doubted_ms;           /* since when an empty or broken text, just written, is doubted; 0: not */
 	struct loop_timer *writer_timer; /* the job waits for a writer until then */
 	char *load_error;             /* sentence of the last load or parse that failed; NULL: no memory */
 	int load_err;                 /* its positive errno, 0: it went well */
@@ -129,11 +130,13 @@ struct catalog {
 	struct list to_load;          /* connectors whose text must be read in the background */
 	size_t loading;               /* background jobs under way */
 	bool pumping;
+	atomic_int looking;           /* threads that look at files just now */
 	struct list young;            /* to be read again: time stamps are coarse */
 	struct loop_timer *young_timer;
 };
 
 enum {
+	CATALOG_LOOKING_MAX = 6,  /* of libfuse's 10 threads */
 	CATALOG_LOADS = 8,       /* texts read in the background at the same time */
 	LIMIT_NAME = 1024 * 1024, /* of a connector: a value of a stored config */
 };
@@ -176,7 +179,7 @@ struct rendering {
 };
 int connector_render(const struct connector *conn, struct rendering *ret);
 /* One reference in trouble: text without the place. */
-typedef void trouble_fn(void *arg, const struct config_value *value, enum resolution how, const struct error *err);
+typedef void trouble_fn(void *arg, const struct config_ref *ref, enum resolution how, const struct error *err);
 /* Resolves all references; calls fn for each that is BROKEN, LITERAL or stale. values may be NULL. */
 void binding_survey(const struct binding *b, const struct config *config, struct slice *values, bool *resolved,
                     trouble_fn *fn, void *arg);

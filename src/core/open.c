@@ -34,6 +34,22 @@ static struct snapshot *snapshot_if_fresh(struct connector *conn)
 	return s;
 }
 
+/*
+ * A path may have come to lead onto our own mount (a symlink that was switched): then looking at it waits for
+ * another FUSE thread. So never all of them look at files at the same time; who finds too many at it lets
+ * the pool look.
+ */
+static struct snapshot *snapshot_if_fresh_and_free(struct connector *conn)
+{
+	atomic_int *looking = &conn->catalog->looking;
+	struct snapshot *s = NULL;
+
+	if (atomic_fetch_add(looking, 1) < CATALOG_LOOKING_MAX)
+		s = snapshot_if_fresh(conn);
+	atomic_fetch_sub(looking, 1);
+	return s;
+}
+
 void open_wait_finish(struct open_wait *w, int err, struct snapshot *snapshot)
 {
 	w->ended = true;
@@ -73,7 +89,7 @@ static void wait_interrupted(void *arg)
 int catalog_open(struct catalog *c, struct connector *conn, open_done *done, void *arg,
                  struct snapshot **ret_snapshot, struct open_wait **ret_wait)
 {
-	struct snapshot *s = snapshot_if_fresh(conn);
+	struct snapshot *s = snapshot_if_fresh_and_free(conn);
 	struct open_wait *w;
 
 	if (s) {

@@ -22,7 +22,7 @@ void binding_survey(const struct binding *b, const struct config *config, struct
 			values[i] = value;
 		}
 		if (how != RESOLVED)
-			fn(arg, &config->values[config->refs[i].value], how, &err);
+			fn(arg, &config->refs[i], how, &err);
 	}
 }
 
@@ -34,10 +34,10 @@ struct survey {
 };
 
 /* The first trouble makes errno and sentence; further ones are told as long as there is room. */
-static void collect_trouble(void *arg, const struct config_value *value, enum resolution how,
-                            const struct error *err)
+static void collect_trouble(void *arg, const struct config_ref *ref, enum resolution how, const struct error *err)
 {
 	struct survey *s = arg;
+	const struct config_value *value = &s->conn->config->values[ref->value];
 	struct error *out = &s->r->error;
 	struct error one = ERROR_INIT;
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/clock.h"
 #include "core/resolver_private.h"
@@ -20,7 +21,6 @@ struct fetch_job {
 };
 
 static void fetch_start(struct secret *s);
-static bool files_changed(const struct secret_file *files, size_t n);
 static void fetch_ended(struct secret *s, const struct fetch_result *r);
 static void fetch_done(struct fetch *f, const struct fetch_result *r);
 
@@ -126,6 +126,7 @@ static void secret_on_watch(unsigned events, const char *name, void *arg)
 	(void)name;
 	if (events & WATCH_WRITING) { /* after a change as well: it is read when it has been written */
 		s->writing_ms = clock_mono_ms() + RESOLVER_WRITING_MS;
+		s->writes++;
 		secret_arm(s);
 	} else if (events & (WATCH_CHANGED | WATCH_OVERFLOW)) {
 		s->writing_ms = 0;
@@ -141,6 +142,19 @@ static bool same_paths(const struct secret *s, const struct secret_file *files, 
 		if (strcmp(files[i].path, s->watched_paths[i]) != 0)
 			return false;
 	return true;
+}
+
+static bool files_changed(const struct secret_file *files, size_t n)
+{
+	struct file_stamp now;
+
+	for (size_t i = 0; i < n; i++) {
+		if (!files[i].local)
+			continue;
+		if (file_stamp_take(files[i].path, &now) == 0 && !file_stamp_equal(&now, &files[i].stamp))
+			return true;
+	}
+	return false;
 }
 
 /* Watches the files that the last result depended on. What can't be watched is polled. A change
@@ -431,6 +445,8 @@ static void fetch_start(struct secret *s)
 		return;
 	}
 	s->again = false;
+	s->n_begun++;
+	s->writes_before = s->writes;
 	s->asked_more = s->wanted_grew;
 	s->wanted_grew = false;
 	s->due_ms = 0;
@@ -453,11 +469,13 @@ static void fetch_ended(struct secret *s, const struct fetch_result *r)
 	int64_t since_ms = s->changed_ms ? s->changed_ms : clock_mono_ms();
 
 	s->changed_ms = 0;
+	s->n_answered = s->n_begun;
 	if (r->err)
 		apply_failure(s, r, since_ms);
 	else
 		apply_success(s, r, since_ms);
-	if (s->wanted_grew) { /* somebody wants more than was asked for: they go on waiting */
+	/* Somebody wants more than was asked for: they go on waiting, but not beyond the deadline. */
+	if (s->wanted_grew && r->err != ETIMEDOUT) {
 		fetch_start(s);
 		return;
 	}
@@ -469,26 +487,82 @@ static void fetch_ended(struct secret *s, const struct fetch_result *r)
 	secret_wake(s);
 }
 
+/* Does it lack what is known, or what was asked for first while the file was young? So it looks when a
+ * file has just been truncated, or taken away to be made anew, which inotify may not have told yet. */
+static bool is_worse(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
+{
+	bool young = r->ttl_ms >= 0;
+	struct slice value;
+
+	if (r->err)
+		return r->n_files && (s->values || young);
+	if (!secret_values_n_files(r->values))
+		return false;
+	for (size_t i = 0; i < f->n_fields; i++) {
+		if (secret_values_get(r->values, f->fields[i], &value))
+			continue;
+		if (s->values ? secret_values_get(s->values, f->fields[i], &value) : young)
+			return true;
+	}
+	return false;
+}
+
+static bool held_longer(int64_t *since_ms, int64_t now, int64_t limit_ms)
+{
+	if (!*since_ms)
+		*since_ms = now;
+	return now - *since_ms >= limit_ms;
+}
+
+/* Must the result of a file be held back, and the file be read again a moment later? What was read
+ * while somebody wrote may be half of it; bad news is believed of a file that has been left alone for a
+ * moment, and of one that is still gone after a moment. */
+static bool must_hold(struct secret *s, const struct fetch *f, const struct fetch_result *r)
+{
+	bool overlapped = s->writes != s->writes_before && (!r->err || r->outage), worse = is_worse(s, f, r);
+	int64_t now = clock_mono_ms();
+
+	if (!s->resolver->watcher)
+		return false;
+	if (s->writing_ms && (!r->err || r->outage))
+		return true;
+	if ((worse && (r->ttl_ms >= 0 || (r->err == ENOKEY && !held_longer(&s->doubted_ms, now, FILE_STAMP_COARSE_MS)))) ||
+	    (overlapped && !held_longer(&s->held_ms, now, RESOLVER_WRITING_MS))) {
+		s->writing_ms = now + FILE_STAMP_COARSE_MS;
+		return true;
+	}
+	s->doubted_ms = s->held_ms = 0;
+	return false;
+}
+
+/* Serves the last known values meanwhile, or lets those who ask wait, at most until the deadline. */
+static void hold(struct secret *s, const struct fetch_result *r)
+{
+	secret_values_unref(r->values);
+	s->again = false;
+	s->wanted_grew = s->wanted_grew || s->asked_more;
+	if (s->values && !s->wanted_grew) {
+		s->deadline_ms = 0;
+		secret_wake(s);
+	} /* else the deadline stays: a writer who never ends is none to wait for */
+	if (s->resolver)
+		secret_arm(s);
+}
+
 static void fetch_done(struct fetch *f, const struct fetch_result *r)
 {
 	struct secret *s = secret_ref(f->arg);
+	bool held;
 
 	/* Was the file being written while it was read? Then what was read may be half of it. What
 	 * is seen now is a change during this fetch: it must not begin another one here. */
 	if (s->resolver->watcher)
 		watcher_drain(s->resolver->watcher);
+	held = must_hold(s, f, r);
 	free(s->fetch);
 	s->fetch = NULL;
-	if (s->writing_ms && (r->err == 0 || r->outage)) {
-		secret_values_unref(r->values);
-		s->again = false;
-		s->wanted_grew = s->wanted_grew || s->asked_more;
-		if (s->values && !s->wanted_grew) {
-			s->deadline_ms = 0;
-			secret_wake(s);
-		} /* else the deadline stays: a writer who never ends is none to wait for */
-		if (s->resolver)
-			secret_arm(s);
+	if (held) {
+		hold(s, r);
 	} else {
 		s->deadline_ms = 0;
 		fetch_ended(s, r);
@@ -563,19 +637,6 @@ static void secret_on_timer(void *arg)
 
 /* ---- what is asked ---- */
 
-static bool files_changed(const struct secret_file *files, size_t n)
-{
-	struct file_stamp now;
-
-	for (size_t i = 0; i < n; i++) {
-		if (!files[i].local)
-			continue;
-		if (file_stamp_take(files[i].path, &now) == 0 && !file_stamp_equal(&now, &files[i].stamp))
-			return true;
-	}
-	return false;
-}
-
 /* There is nothing to serve, and the file is being written: its end is waited for, but not longer
  * than for a fetch. */
 static void wait_for_writer(struct secret *s)
@@ -586,8 +647,14 @@ static void wait_for_writer(struct secret *s)
 	secret_arm(s);
 }
 
-static bool said_known(struct secret *s)
+static bool said_known(struct secret *s, bool waited)
 {
+	/* The end of a settle time shows the files as they are then. */
+	if (s->changed_ms && !waited && !s->writing_ms) {
+		if (!s->fetch)
+			fetch_start(s);
+		return false;
+	}
 	if (!s->wanted_grew && (s->values || s->state == SECRET_FAILED))
 		return true;
 	if (s->state == SECRET_STALE || s->state == SECRET_FAILED)
@@ -599,36 +666,33 @@ static bool said_known(struct secret *s)
 	return false;
 }
 
-bool secret_said(struct secret *s, enum need need, bool waited)
+/* The event thread looks at no file itself, since that may block: what depends on files is read again in the
+ * pool, by a fetch that begins after the question. */
+bool secret_said(struct secret *s, enum need need, unsigned long asked, bool waited)
 {
 	int64_t now = clock_mono_ms();
 	bool out = s->state == SECRET_STALE || s->state == SECRET_FAILED;
+	bool by_files = s->state == SECRET_OK ? s->rotation == ROTATION_FILES : s->n_files > 0;
 
 	if (need == NEED_KNOWN)
-		return said_known(s);
+		return said_known(s, waited);
 	if (s->writing_ms) {
 		if ((s->values && !s->wanted_grew) || (waited && out))
 			return true;
 		wait_for_writer(s);
 		return false;
 	}
-	if (out && files_changed(s->files, s->n_files)) {
-		if (!s->fetch)
-			fetch_start(s);
-		return false;
-	}
-	if (s->state == SECRET_STALE) {
+	if (s->n_answered > asked && (out || !s->wanted_grew))
+		return true;
+	if (s->state == SECRET_STALE && !by_files) {
 		if (!s->fetch && now >= s->due_ms)
 			fetch_start(s);
 		return true;
 	}
-	if (s->state == SECRET_FAILED && !s->fetch && (waited || now < s->due_ms))
+	if (s->state == SECRET_FAILED && !by_files && !s->fetch && (waited || now < s->due_ms))
 		return true;
-	if (s->state == SECRET_OK && !s->wanted_grew && secret_is_fresh(s, s->generation))
-		return true;
-	/* An answer that came while we waited is not older than the question, but for files,
-	 * which are compared above. */
-	if (waited && s->state == SECRET_OK && !s->wanted_grew && s->rotation != ROTATION_FILES)
+	/* An answer that came while we waited is not older than the question, but for files. */
+	if (s->state == SECRET_OK && !by_files && !s->wanted_grew && (waited || now < s->fresh_until_ms))
 		return true;
 	if (!s->fetch)
 		fetch_start(s);
@@ -723,10 +787,13 @@ int resolver_new(const struct settings *settings, struct loop *loop, struct pool
                  struct watcher *watcher, struct resolver **ret, struct report *report)
 {
 	struct resolver *r = calloc(1, sizeof(*r) + settings->n_providers * sizeof(r->providers[0]));
+	unsigned seed;
 	int err = 0;
 
 	if (!r)
 		return -ENOMEM;
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) == sizeof(seed))
+		srandom(seed); /* for jitter only */
 	r->settings = settings;
 	r->loop = loop;
 	r->watcher = watcher;

@@ -72,6 +72,7 @@ void resolver_refresh(struct secret *s, bool leases);
 
 /* For status and metrics: walks. */
 struct secret *resolver_next_secret(struct resolver *r, size_t *pos);
+bool resolver_has_provider(const struct resolver *r, struct slice name);
 size_t resolver_n_providers(const struct resolver *r);
 const struct provider_instance *resolver_provider(const struct resolver *r, size_t i);
 

@@ -22,7 +22,8 @@ struct binding_secret {
 	struct binding *binding;
 	struct secret *secret;
 	struct list user, waiter;
-	unsigned tries; /* of the need under way */
+	unsigned tries;      /* of the need under way */
+	unsigned long asked; /* s->n_begun at its beginning */
 };
 
 struct binding_ref {
@@ -48,9 +49,9 @@ struct binding {
 	void *done_arg;
 };
 
-/* Has the secret said what there is to say? Starts a fetch where it takes one. waited: a fetch
- * has ended since the question was asked. */
-bool secret_said(struct secret *s, enum need need, bool waited);
+/* Has the secret said what there is to say? Starts a fetch where it takes one. asked: how many fetches had
+ * begun when the question was asked; waited: it has been asked before. */
+bool secret_said(struct secret *s, enum need need, unsigned long asked, bool waited);
 /* A waiter was woken (it is in no list any more). */
 void binding_secret_said(struct binding_secret *bs);
 

@@ -80,11 +80,15 @@ struct secret {
 	struct list waiters;       /* struct binding_secret.waiter */
 	struct fetch_job *fetch;   /* in flight */
 	bool unbegun;              /* it could not even begin: the timer tells so */
+	unsigned long n_begun, n_answered; /* fetches: how many have begun, which one ended last */
 	bool again;                /* a change was seen while it was */
 
 	struct loop_timer *timer;  /* at the earliest of the following; 0: none */
 	int64_t deadline_ms;       /* of the fetch, or of waiting for a writer */
 	int64_t writing_ms;        /* half-written until then */
+	unsigned writes, writes_before; /* signs of a writer: so far, and when the fetch began */
+	int64_t held_ms, doubted_ms; /* since when results are held back: overlapped by a write; worse than
+	                                what is known; 0: not */
 	int64_t due_ms;            /* next fetch; for a failure: next attempt */
 	int64_t end_ms;            /* of the lease, or of what may be served stale */
 

@@ -60,18 +60,6 @@ static void set(json_t *object, const char *key, json_t *value)
 	json_object_set_new(object, key, value ? value : json_null());
 }
 
-/* Not known: references to it stay as they are. */
-static bool is_known(struct resolver *r, struct slice provider)
-{
-	for (size_t i = 0; i < resolver_n_providers(r); i++) {
-		const struct provider_settings *p = resolver_provider(r, i)->settings;
-
-		if (p->class_name && slice_eq_str(provider, p->name))
-			return true;
-	}
-	return false;
-}
-
 static json_t *connector_secrets(const struct connector *conn, json_t *unknown)
 {
 	json_t *list = json_array();
@@ -80,7 +68,7 @@ static json_t *connector_secrets(const struct connector *conn, json_t *unknown)
 
 	for (size_t i = 0; c && i < c->n_refs; i++) {
 		const struct config_ref *ref = &c->refs[i];
-		bool known = is_known(r, ref->provider), seen = false;
+		bool known = resolver_has_provider(r, ref->provider), seen = false;
 		struct buf text;
 
 		for (size_t j = 0; j < i && !seen; j++)

@@ -327,15 +327,15 @@ static void readable(int fd, void *arg)
 /* ---- the sink ---- */
 
 /* None of these may call back at once. */
-static void enqueue(struct notify *n, struct connector *conn, enum notifier_op op, unsigned events,
-                    int64_t mtime_ns)
+static int enqueue(struct notify *n, struct connector *conn, enum notifier_op op, unsigned events,
+                   int64_t mtime_ns)
 {
 	struct message *m = malloc(sizeof *m);
 
 	if (!m) {
 		log_error("out of memory: a change is not announced", "connector", connector_name(conn),
 		          NULL);
-		return;
+		return -ENOMEM;
 	}
 	*m = (struct message){ .notify = n, .conn = connector_ref(conn), .op = op, .events = events,
 		               .mtime_ns = mtime_ns, .queued_ms = clock_mono_ms() };
@@ -346,6 +346,7 @@ static void enqueue(struct notify *n, struct connector *conn, enum notifier_op o
 		loop_timer_set(n->retry, 0); /* so that what comes together goes together */
 	if (TAILQ_FIRST(&n->queue) == m)
 		arm_patience(n);
+	return 0;
 }
 
 static void touched_without_events(void *arg)
@@ -355,32 +356,32 @@ static void touched_without_events(void *arg)
 	conclude(m->notify, m, 0);
 }
 
-static void touch(void *arg, struct connector *conn, enum touch_kind kind, int64_t mtime_ns)
+static int touch(void *arg, struct connector *conn, enum touch_kind kind, int64_t mtime_ns)
 {
 	struct notify *n = arg;
 	unsigned events = engine_settings(n->fs->engine)->notify;
 	struct message *m;
 
-	if (events) {
-		enqueue(n, conn, kind == TOUCH_STATE ? NOTIFIER_ATTRIB : NOTIFIER_TOUCH, events, mtime_ns);
-		return;
-	}
+	if (events)
+		return enqueue(n, conn, kind == TOUCH_STATE ? NOTIFIER_ATTRIB : NOTIFIER_TOUCH, events, mtime_ns);
 	m = malloc(sizeof *m);
 	if (!m)
-		return;
+		return -ENOMEM;
 	*m = (struct message){ .notify = n, .conn = connector_ref(conn), .op = NOTIFIER_TOUCH };
-	if (loop_post(n->fs->loop, touched_without_events, m))
-		message_free(m);
+	if (loop_post(n->fs->loop, touched_without_events, m) == 0)
+		return 0;
+	message_free(m);
+	return -ENOMEM;
 }
 
-static void appear(void *arg, struct connector *conn)
+static int appear(void *arg, struct connector *conn)
 {
-	enqueue(arg, conn, NOTIFIER_MKNOD, 0, 0);
+	return enqueue(arg, conn, NOTIFIER_MKNOD, 0, 0);
 }
 
-static void vanish(void *arg, struct connector *conn)
+static int vanish(void *arg, struct connector *conn)
 {
-	enqueue(arg, conn, NOTIFIER_UNLINK, 0, 0);
+	return enqueue(arg, conn, NOTIFIER_UNLINK, 0, 0);
 }
 
 /* ---- life ---- */

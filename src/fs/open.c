@@ -35,12 +35,14 @@ int parked_enter(struct parked *p)
 	int err = 0;
 
 	pthread_mutex_lock(&fs->parked_lock);
-	if (fs->n_parked >= FS_PARKED_MAX) {
+	/* The control files have their own number: they must tell of the opens that wait. */
+	if (fs->n_parked[p->is_open] >= FS_PARKED_MAX) {
 		atomic_fetch_add(&fs->stats->parked_refused, 1);
 		err = -ETIMEDOUT;
 	} else {
-		fs->n_parked++;
-		atomic_fetch_add(&fs->stats->parked, 1);
+		fs->n_parked[p->is_open]++;
+		if (p->is_open)
+			atomic_fetch_add(&fs->stats->parked, 1);
 	}
 	/* A refused open is listed as well: it is only freed when its end has come. */
 	p->next = fs->parked;
@@ -69,12 +71,15 @@ static void leave(struct parked *p)
 }
 
 /* It no longer waits (though it may still be listed). */
-static void count_out(struct fs *fs)
+static void count_out(struct parked *p)
 {
+	struct fs *fs = p->fs;
+
 	pthread_mutex_lock(&fs->parked_lock);
-	fs->n_parked--;
+	fs->n_parked[p->is_open]--;
 	pthread_mutex_unlock(&fs->parked_lock);
-	atomic_fetch_sub(&fs->stats->parked, 1);
+	if (p->is_open)
+		atomic_fetch_sub(&fs->stats->parked, 1);
 }
 
 bool parked_claim(struct parked *p)
@@ -83,7 +88,7 @@ bool parked_claim(struct parked *p)
 
 	if (!atomic_compare_exchange_strong(&p->state, &waits, PARKED_ANSWERED))
 		return false;
-	count_out(p->fs);
+	count_out(p);
 	return true;
 }
 
@@ -94,6 +99,7 @@ void parked_free(struct parked *p)
 	if (p->wait)
 		open_wait_release(p->wait);
 	snapshot_unref(p->snapshot);
+	connector_unref(p->conn);
 	free(p->text);
 	free(p);
 }
@@ -133,8 +139,9 @@ void parked_stop_all(struct fs *fs)
 
 		if (!atomic_compare_exchange_strong(&p->state, &waits, PARKED_ANSWERED))
 			continue;
-		fs->n_parked--;
-		atomic_fetch_sub(&fs->stats->parked, 1);
+		fs->n_parked[p->is_open]--;
+		if (p->is_open)
+			atomic_fetch_sub(&fs->stats->parked, 1);
 		forget_interrupt(p);
 		if (p->wait) {
 			stats_open_done(fs->stats, (now - p->since_ns) / 1000, -EINTR);
@@ -153,11 +160,31 @@ void parked_free_all(struct fs *fs)
 
 /* ---- opens ---- */
 
-static void release_snapshot(void *data)
+static void open_file_release(void *data)
 {
-	struct snapshot *s = data;
+	struct open_file *f = data;
 
-	snapshot_unref(s);
+	snapshot_unref(f->snapshot);
+	connector_unref(f->conn);
+	free(f);
+}
+
+static int open_file_add(struct fs *fs, struct connector *conn, uint64_t unique, struct snapshot *snapshot,
+                         int64_t now_ms)
+{
+	struct open_file *f = malloc(sizeof *f);
+	int err;
+
+	if (!f)
+		return -ENOMEM;
+	*f = (struct open_file){ conn, snapshot };
+	err = handles_add(fs->handles, connector_ino(conn), unique, f, open_file_release, snapshot_size(snapshot),
+	                  now_ms);
+	if (err)
+		free(f);
+	else
+		connector_ref(conn);
+	return err;
 }
 
 void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
@@ -167,30 +194,29 @@ void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
 }
 
 /* Answers an open; takes the snapshot. */
-static void answer(struct fs *fs, fuse_req_t req, uint64_t ino, uint64_t unique, struct fuse_file_info *fi,
-                   int64_t since_ns, int err, struct snapshot *snapshot)
+static void answer(struct parked *p, int err, struct snapshot *snapshot)
 {
 	int64_t now = clock_mono_ns();
+	struct fs *fs = p->fs;
 
 	if (!err) {
-		err = handles_add(fs->handles, ino, unique, snapshot, release_snapshot,
-		                  snapshot_size(snapshot), now / 1000000);
+		err = open_file_add(fs, p->conn, p->unique, snapshot, now / 1000000);
 		if (err)
 			snapshot_unref(snapshot);
 	}
-	stats_open_done(fs->stats, (now - since_ns) / 1000, err);
+	stats_open_done(fs->stats, (now - p->since_ns) / 1000, err);
 	if (err) {
-		fuse_reply_err(req, -err);
+		fuse_reply_err(p->req, -err);
 		return;
 	}
 	atomic_fetch_add(&fs->stats->open_files, 1);
-	fi->fh = unique;
-	fi->direct_io = 1;
-	fi->keep_cache = 0;
-	fi->noflush = 1;
+	p->fi.fh = p->unique;
+	p->fi.direct_io = 1;
+	p->fi.keep_cache = 0;
+	p->fi.noflush = 1;
 	/* An open that the kernel has given up gets no RELEASE. */
-	if (fuse_reply_open(req, fi) < 0)
-		open_dropped(fs, ino, unique);
+	if (fuse_reply_open(p->req, &p->fi) < 0)
+		open_dropped(fs, p->ino, p->unique);
 }
 
 static void finish(struct parked *p)
@@ -199,7 +225,7 @@ static void finish(struct parked *p)
 
 	p->snapshot = NULL;
 	forget_interrupt(p);
-	answer(p->fs, p->req, p->ino, p->unique, &p->fi, p->since_ns, p->err, snapshot);
+	answer(p, p->err, snapshot);
 	parked_free(p);
 }
 
@@ -250,7 +276,7 @@ static void park(struct parked *p, struct open_wait *wait)
 	fuse_req_interrupt_func(p->req, interrupted, p);
 	if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_WAITS))
 		return;
-	count_out(fs);
+	count_out(p);
 	finish(p);
 }
 
@@ -275,12 +301,13 @@ void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_fil
 		fuse_reply_err(req, -err);
 		return;
 	}
+	p->conn = conn; /* its reference goes along */
+	p->is_open = true;
 	err = catalog_open(fs->catalog, conn, open_ended, p, &snapshot, &wait);
-	connector_unref(conn);
 	if (err == -EINPROGRESS) {
 		park(p, wait);
 		return;
 	}
-	answer(fs, req, ino, p->unique, fi, p->since_ns, err, snapshot);
-	free(p);
+	answer(p, err, snapshot);
+	parked_free(p);
 }

@@ -24,12 +24,14 @@ struct parked {
 	int64_t since_ns;
 	atomic_int state;
 	/* an open */
+	struct connector *conn;
 	struct open_wait *wait;
 	struct snapshot *snapshot;
 	int err;
 	/* a write to refresh: NUL-terminated lines one after another */
 	char *text;
 	size_t text_len, written;
+	bool is_open;               /* of a connector; else of a control file */
 	struct parked *prev, *next; /* fs->parked */
 	bool listed;
 };
@@ -49,6 +51,12 @@ void parked_free(struct parked *p);
 void parked_stop_all(struct fs *fs);
 /* Frees what is left. The loop no longer runs. */
 void parked_free_all(struct fs *fs);
+
+/* What an open connector's handle holds. */
+struct open_file {
+	struct connector *conn; /* so that the node is known as long as a descriptor is open */
+	struct snapshot *snapshot;
+};
 
 /* OPEN of a connector; its RELEASE. */
 void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);

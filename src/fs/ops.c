@@ -229,14 +229,37 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		fuse_reply_err(req, ino < FS_INO_END ? EISDIR : ESTALE);
 }
 
+/*
+ * The kernel gives no lock owner where it reads for its page cache, and one where it reads for a read(2)
+ * (fuse_send_read, fs/fuse/file.c). direct_io keeps read(2) out of the page cache; splice and sendfile
+ * go through it since Linux 6.5 (filemap_splice_read), and so does a private mmap. It is one for all
+ * descriptors, so it would mix versions, and keep plaintext. EINVAL makes programs fall back from
+ * splice and sendfile to read.
+ */
+static bool is_for_page_cache(const struct fuse_file_info *fi)
+{
+	return fi->lock_owner == 0;
+}
+
+static void read_connector(fuse_req_t req, const struct open_file *f, size_t size, size_t pos)
+{
+	struct fs *fs = fs_of(req);
+	size_t len = snapshot_size(f->snapshot);
+
+	len = pos >= len ? 0 : len - pos;
+	if (len > size)
+		len = size;
+	atomic_fetch_add_explicit(&fs->stats->reads, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&fs->stats->read_bytes, len, memory_order_relaxed);
+	fuse_reply_buf(req, len ? snapshot_data(f->snapshot) + pos : NULL, len);
+}
+
 static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	const struct snapshot *snapshot;
 	struct handle *handle;
-	size_t pos = (size_t)off, len;
 
-	if (off < 0) {
+	if (off < 0 || (ino >= CONNECTOR_INO_MIN && is_for_page_cache(fi))) {
 		fuse_reply_err(req, EINVAL);
 		return;
 	}
@@ -244,19 +267,12 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		control_read(fs, req, ino, size, off, fi->fh);
 		return;
 	}
-	handle = handles_get(fs->handles, ino, fi->fh, pos + size);
+	handle = handles_get(fs->handles, ino, fi->fh, (uint64_t)off + size);
 	if (!handle) {
 		fuse_reply_err(req, EBADF);
 		return;
 	}
-	snapshot = handle_data(handle);
-	len = snapshot_size(snapshot);
-	len = pos >= len ? 0 : len - pos;
-	if (len > size)
-		len = size;
-	atomic_fetch_add_explicit(&fs->stats->reads, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&fs->stats->read_bytes, len, memory_order_relaxed);
-	fuse_reply_buf(req, len ? snapshot_data(snapshot) + pos : NULL, len);
+	read_connector(req, handle_data(handle), size, (size_t)off);
 	handle_unref(handle);
 }
 

@@ -61,7 +61,8 @@ struct entry {
 	struct pool_job *job;    /* a check under way */
 	bool again, force;       /* one more check; which tells changed in any case */
 	bool writing;
-	struct loop_timer *timer;
+	struct loop_timer *timer; /* the writer's silence, or the second look of entry_wait */
+	int64_t wait_ms;         /* since when a coming or going waits to be told; 0: none does */
 	uint64_t checked, seen;  /* scans */
 };
 
@@ -408,13 +409,14 @@ static void entry_settle(struct entry *e)
 {
 	struct dirstore *s = e->s;
 
-	if (e->present || e->link || e->job || e->writing || s->scan_job)
+	if (e->present || e->link || e->job || e->writing || s->scan_job || e->wait_ms)
 		return;
 	(void)strmap_del(s->entries, slice_str(e->name));
 	entry_free(e);
 }
 
 static void on_event(struct entry *e, unsigned events);
+static void on_silence(void *arg);
 static void scan_request(struct dirstore *s);
 
 static void on_link(unsigned events, const char *name, void *arg)
@@ -453,6 +455,32 @@ static bool entry_watch(struct entry *e, const struct look *look)
 	return made;
 }
 
+/* Must it be looked at once more before it is told? A name that has just been made may still be empty,
+ * and one that is gone may be back in a moment: so editors save. */
+static bool entry_wait(struct entry *e, const struct look *look)
+{
+	struct dirstore *s = e->s;
+	int64_t now = clock_mono_ms();
+	bool comes = look->regular && !e->present && file_stamp_is_young(&look->stamp, clock_real_ns());
+	bool goes = !look->regular && e->present;
+
+	if (!s->env.watcher || !s->ready || !(comes || goes)) {
+		e->wait_ms = 0;
+		return false;
+	}
+	if (!e->timer)
+		e->timer = loop_timer_new(s->env.loop, on_silence, e);
+	if (!e->wait_ms)
+		e->wait_ms = now;
+	if (!e->timer || now - e->wait_ms >= (comes ? WRITING_MS : FILE_STAMP_COARSE_MS)) {
+		e->wait_ms = 0;
+		return false;
+	}
+	if (!e->writing)
+		loop_timer_set(e->timer, FILE_STAMP_COARSE_MS);
+	return true;
+}
+
 /* Tells what a look has shown. force: changed in any case. */
 static void entry_tell(struct entry *e, const struct look *look, bool force)
 {
@@ -465,6 +493,8 @@ static void entry_tell(struct entry *e, const struct look *look, bool force)
 			ev->changed(ev->arg, e->name);
 		return;
 	}
+	if (entry_wait(e, look))
+		return;
 	changed = force || !file_stamp_equal(&e->stamp, &look->stamp);
 	e->stamp = look->stamp;
 	if (look->regular && !e->present) {
@@ -559,6 +589,8 @@ static void on_event(struct entry *e, unsigned events)
 		return;
 	}
 	loop_timer_set(e->timer, WRITING_MS);
+	if (e->wait_ms && clock_mono_ms() - e->wait_ms >= WRITING_MS)
+		check_request(e); /* a writer without an end: the name is shown all the same */
 	if (e->writing)
 		return;
 	e->writing = true;

@@ -65,7 +65,7 @@ static inline void sink_invalidate(void *arg, struct connector *conn)
 	sunk.invalidates++;
 }
 
-static inline void sink_touch(void *arg, struct connector *conn, enum touch_kind kind, int64_t mtime_ns)
+static inline int sink_touch(void *arg, struct connector *conn, enum touch_kind kind, int64_t mtime_ns)
 {
 	(void)arg;
 	sunk.touches++;
@@ -77,24 +77,27 @@ static inline void sink_touch(void *arg, struct connector *conn, enum touch_kind
 	sunk.mtime_ns = mtime_ns;
 	if (!sunk.hold)
 		answer_later(conn, ANSWER_TOUCHED);
+	return 0;
 }
 
-static inline void sink_appear(void *arg, struct connector *conn)
+static inline int sink_appear(void *arg, struct connector *conn)
 {
 	(void)arg;
 	sunk.appears++;
 	sunk.conn = conn;
 	if (!sunk.hold_names)
 		answer_later(conn, ANSWER_APPEARED);
+	return 0;
 }
 
-static inline void sink_vanish(void *arg, struct connector *conn)
+static inline int sink_vanish(void *arg, struct connector *conn)
 {
 	(void)arg;
 	sunk.vanishes++;
 	sunk.conn = conn;
 	if (!sunk.hold_names)
 		answer_later(conn, ANSWER_VANISHED);
+	return 0;
 }
 
 static const struct catalog_sink sink = { sink_invalidate, sink_touch, sink_appear, sink_vanish, NULL };
