@@ -152,6 +152,8 @@ void connector_job_announce(struct connector *conn)
 
 	if (!kind) {
 		conn->window_over = false;
+		if (!conn->dirty && !conn->stored_stale)
+			list_remove(&conn->announce_node); /* nothing is to be told: the next change has its own window */
 		return;
 	}
 	if (!conn->window_over && c->engine->settings->settle_ms > 0 && c->engine->mode == ENGINE_MOUNT) {

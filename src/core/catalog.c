@@ -453,6 +453,17 @@ int catalog_new(struct engine *e, struct catalog **ret)
 	return 0;
 }
 
+void catalog_end_waits(struct catalog *c, int err)
+{
+	struct slice key;
+	size_t pos = 0;
+	void *value;
+
+	c->pumping = true; /* no more loads */
+	while (strmap_next(c->names, &pos, &key, &value))
+		connector_drop(value, err);
+}
+
 void catalog_free(struct catalog *c)
 {
 	struct slice key;

@@ -78,6 +78,9 @@ int catalog_open(struct catalog *c, struct connector *conn, open_done *done, voi
 /* Asks that done come soon with -EINTR, unless it has been or is being called. Any thread. */
 void open_wait_interrupt(struct open_wait *w);
 void open_wait_release(struct open_wait *w);
+/* At the end, when no open can come any more: done(err) of all that wait, now. Of opens that the loop has not
+ * begun with it isn't called. Event thread, the loop no longer running. */
+void catalog_end_waits(struct catalog *c, int err);
 
 /* ---- rotation, towards the file system (event thread) ---- */
 

@@ -38,7 +38,9 @@ enum {
 	BACKOFF_MAX_MS = 10000,
 	HEALTHY_MS = 60000,     /* who lived that long begins with the first back-off again */
 	STOP_TERM_MS = 500,     /* for ending in order; then SIGKILL */
-	STOP_GIVE_UP_MS = 3000, /* after SIGKILL: a process that the kernel does not let die */
+	STOP_GIVE_UP_MS = 400,  /* after SIGKILL: a process that the kernel does not let die, since a thread of it
+	                         * is in a file system that hangs. Nothing is gained by waiting for it: it is
+	                         * unmounted, and who waits for our end shall have it within a second. */
 	STALE_MOUNTS_MAX = 16,
 	WAIT_MAX_MS = 60000,
 };
@@ -385,9 +387,12 @@ static void on_worker_death(struct supervisor *s, int status)
 
 	on_message(s); /* its last words, and CONTROL_FAILED among them */
 	s->worker.pid = 0;
-	if (s->phase == STOPPING)
-		return;
 	role_how_ended(status, how);
+	if (s->phase == STOPPING) { /* killed by us, or on its way out: then nobody else would tell */
+		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+			log_error("the worker died while it stopped", "mountpoint", s->mountpoint, "ended", how, NULL);
+		return;
+	}
 	if (s->phase == PAUSED) { /* killed by take_down after a start that went wrong */
 		back_off(&s->worker);
 		return;

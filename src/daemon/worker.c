@@ -457,6 +457,8 @@ static void release(struct worker *w)
 	alarm(STUCK_S);
 	if (w->fs) {
 		fs_stop(w->fs);
+		/* They hold what fs_free frees. */
+		catalog_end_waits(engine_catalog(w->engine), -EINTR);
 		fs_free(w->fs);
 	}
 	engine_free(w->engine);

@@ -27,6 +27,7 @@ struct parsed {
 /* What a config takes. */
 struct measure {
 	size_t n_keys, n_values, n_refs, pool;
+	unsigned line; /* of the first reference that is too many; 0: there is none */
 };
 
 static int parse(struct slice text, enum config_syntax syntax, struct parsed *ret, unsigned *ret_line,
@@ -167,6 +168,10 @@ static struct measure measure(const struct parsed *p, struct specials *ret_speci
 		m.n_values++;
 		m.n_refs += n;
 		m.pool += key.len + value.len;
+		if (m.n_refs > LIMIT_STORED_REFS) {
+			m.line = value_at(p, i).line;
+			break;
+		}
 	}
 	return m;
 }
@@ -175,16 +180,19 @@ static struct config *allocate(const struct measure *m)
 {
 	static_assert(alignof(struct config_value) <= alignof(struct config), "the block is aligned for all");
 	static_assert(alignof(struct config_ref) <= alignof(struct config), "the block is aligned for all");
+	static_assert(alignof(struct config_source) <= alignof(struct config), "the block is aligned for all");
 	size_t values = m->n_values * sizeof(struct config_value);
 	size_t refs = m->n_refs * sizeof(struct config_ref);
-	struct config *c = malloc(sizeof(*c) + values + refs + m->pool);
+	size_t sources = m->n_refs * sizeof(struct config_source); /* at most */
+	struct config *c = malloc(sizeof(*c) + values + refs + sources + m->pool);
 
 	if (!c)
 		return NULL;
 	*c = (struct config){ .n_keys = m->n_keys };
 	c->values = (struct config_value *)(void *)(c + 1);
 	c->refs = (struct config_ref *)(void *)((char *)(c + 1) + values);
-	c->pool = (char *)(c + 1) + values + refs;
+	c->sources = (struct config_source *)(void *)((char *)(c + 1) + values + refs);
+	c->pool = (char *)(c + 1) + values + refs + sources;
 	return c;
 }
 
@@ -215,16 +223,90 @@ static void add_value(struct config *c, const struct parsed *p, size_t i, char *
 	pos = 0;
 	while (reference_next(e.value, &pos, &ref))
 		c->refs[c->n_refs++] = (struct config_ref){ ref.provider, ref.path, ref.key,
-		                                            ref.start, ref.end, c->n_values };
+		                                            ref.start, ref.end, c->n_values, 0 };
 	e.n_refs = c->n_refs - e.first_ref;
 	c->values[c->n_values++] = e;
 }
 
-static struct config *build(const struct parsed *p)
+/* Any order will do that has the same next to each other. */
+static int compare_slices(struct slice a, struct slice b)
 {
-	struct specials specials = { .has_reload = false };
-	struct measure m = measure(p, &specials);
-	struct slice name = choose_name(p, &specials);
+	if (a.len != b.len)
+		return a.len < b.len ? -1 : 1;
+	return a.len ? memcmp(a.data, b.data, a.len) : 0;
+}
+
+static int compare_sources(const struct config_ref *a, const struct config_ref *b)
+{
+	int c = compare_slices(a->provider, b->provider);
+
+	return c ? c : compare_slices(a->path, b->path);
+}
+
+/* By provider, path and place. */
+static int compare_refs(const void *a, const void *b)
+{
+	const struct config_ref *const *x = a, *const *y = b;
+	int c = compare_sources(*x, *y);
+
+	return c ? c : (*x > *y) - (*x < *y);
+}
+
+/* Tells each reference the first one with the same source, then numbers the sources in order. */
+static void number_sources(struct config *c, struct config_ref *const *sorted)
+{
+	const struct config_ref *first = NULL;
+
+	for (size_t i = 0; i < c->n_refs; i++) {
+		if (!first || compare_sources(first, sorted[i]) != 0)
+			first = sorted[i];
+		sorted[i]->source = (size_t)(first - c->refs);
+	}
+	for (size_t i = 0; i < c->n_refs; i++) {
+		struct config_ref *ref = &c->refs[i];
+
+		if (ref->source == i) {
+			c->sources[c->n_sources] = (struct config_source){ ref->provider, ref->path, false };
+			ref->source = c->n_sources++;
+		} else {
+			ref->source = c->refs[ref->source].source; /* numbered already: it came before */
+		}
+	}
+}
+
+static void mark_providers(struct config *c, struct config_ref *const *sorted)
+{
+	for (size_t i = 0, end; i < c->n_refs; i = end) {
+		size_t first = sorted[i]->source;
+
+		for (end = i + 1; end < c->n_refs && slice_eq(sorted[i]->provider, sorted[end]->provider); end++)
+			if (sorted[end]->source < first)
+				first = sorted[end]->source;
+		c->sources[first].first = true;
+	}
+}
+
+static int fold_sources(struct config *c)
+{
+	struct config_ref **sorted;
+
+	if (c->n_refs == 0)
+		return 0;
+	sorted = malloc(c->n_refs * sizeof(*sorted));
+	if (!sorted)
+		return -ENOMEM;
+	for (size_t i = 0; i < c->n_refs; i++)
+		sorted[i] = &c->refs[i];
+	qsort(sorted, c->n_refs, sizeof(*sorted), compare_refs);
+	number_sources(c, sorted);
+	mark_providers(c, sorted);
+	free(sorted);
+	return 0;
+}
+
+static struct config *build(const struct parsed *p, struct measure m, const struct specials *specials)
+{
+	struct slice name = choose_name(p, specials);
 	struct config *c;
 	char *pool;
 
@@ -233,7 +315,7 @@ static struct config *build(const struct parsed *p)
 	if (!c)
 		return NULL;
 	c->syntax = p->syntax;
-	set_reload(c, &specials);
+	set_reload(c, specials);
 	pool = c->pool;
 	if (name.len > 0) {
 		c->name = pool;
@@ -242,31 +324,43 @@ static struct config *build(const struct parsed *p)
 	}
 	for (size_t i = 0; i < p->len && c->n_values < m.n_values; i++)
 		add_value(c, p, i, &pool);
+	if (fold_sources(c) < 0) {
+		free(c);
+		return NULL;
+	}
 	return c;
+}
+
+static int fail_at(unsigned line, unsigned *ret_line, int err)
+{
+	if (ret_line)
+		*ret_line = line;
+	return err;
 }
 
 int config_parse(struct slice text, enum config_syntax syntax, struct config **ret, unsigned *ret_line,
                  struct error *ret_err)
 {
+	struct specials specials = { .has_reload = false };
+	struct config *c = NULL;
+	struct measure m;
 	struct parsed p;
-	struct config *c;
 	int r;
 
-	if (text.len > LIMIT_STORED_BYTES) {
-		if (ret_line)
-			*ret_line = 0;
-		return error_set(ret_err, EFBIG, "more than %d bytes", LIMIT_STORED_BYTES);
-	}
+	if (text.len > LIMIT_STORED_BYTES)
+		return fail_at(0, ret_line, error_set(ret_err, EFBIG, "more than %d bytes", LIMIT_STORED_BYTES));
 	r = parse(text, syntax, &p, ret_line, ret_err);
 	if (r < 0)
 		return r;
-	c = build(&p);
+	m = measure(&p, &specials);
+	if (!m.line)
+		c = build(&p, m, &specials);
 	parsed_done(&p);
-	if (!c) {
-		if (ret_line)
-			*ret_line = 0;
-		return error_set(ret_err, ENOMEM, "out of memory");
-	}
+	if (m.line)
+		return fail_at(m.line, ret_line,
+		               error_set(ret_err, E2BIG, "more than %d references", LIMIT_STORED_REFS));
+	if (!c)
+		return fail_at(0, ret_line, error_set(ret_err, ENOMEM, "out of memory"));
 	*ret = c;
 	return 0;
 }

@@ -37,6 +37,13 @@ struct config_ref {
 	struct slice provider, path, key; /* into value */
 	size_t start, end;                /* in the decoded value */
 	size_t value;                     /* index of the value that holds it */
+	size_t source;                    /* index of what it refers to */
+};
+
+/* What references refer to, the key left out. */
+struct config_source {
+	struct slice provider, path;
+	bool first; /* no source before it has this provider */
 };
 
 struct config {
@@ -49,13 +56,16 @@ struct config {
 	size_t n_values;
 	struct config_ref *refs;     /* all, in order */
 	size_t n_refs;
+	struct config_source *sources; /* each once, in the order in which they first occur */
+	size_t n_sources;
 	char *pool;                  /* private */
 };
 
 /*
- * Parses text (over LIMIT_STORED_BYTES: -EFBIG; more than LIMIT_STORED_KEYS keys: -E2BIG; else the
- * errors of properties_parse and json_config_parse). The text is not kept: the caller keeps it
- * for rendering. Shadowed properties count for nothing. Keys are never scanned.
+ * Parses text (over LIMIT_STORED_BYTES: -EFBIG; more than LIMIT_STORED_KEYS keys or LIMIT_STORED_REFS
+ * references: -E2BIG; else the errors of properties_parse and json_config_parse). The text is not
+ * kept: the caller keeps it for rendering. Shadowed properties count for nothing. Keys are never
+ * scanned. Takes n log n, as all that is done with a config must: it runs in the event thread.
  */
 int config_parse(struct slice text, enum config_syntax syntax, struct config **ret, unsigned *ret_line,
                  struct error *ret_err);

@@ -14,6 +14,7 @@
 
 #include <jansson.h>
 
+#include "format/limits.h"
 #include "format/utf8.h"
 
 struct scanner {
@@ -81,10 +82,64 @@ static int column_of(struct slice text, const char *p)
 	return column;
 }
 
+static unsigned line_of(struct slice text, const char *p)
+{
+	unsigned line = 1;
+
+	while (p > text.data)
+		line += *--p == '\n';
+	return line;
+}
+
 /* Jackson skips a byte order mark, too. */
 static size_t bom_len(struct slice text)
 {
 	return text.len >= 3 && memcmp(text.data, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}
+
+/* From an opening quote to the closing one, or to the last character. */
+static const char *string_end(const char *p, const char *end)
+{
+	for (p++; p < end && *p != '"'; p++)
+		if (*p == '\\' && end - p > 1)
+			p++;
+	return p < end ? p : end - 1;
+}
+
+/*
+ * jansson builds a tree of all that it reads, so what it may have to build is bounded before: the
+ * number of values and their depth. Of invalid text all that comes before the first error is
+ * counted as jansson sees it, and that is where jansson ends.
+ */
+static int check_limits(struct slice text, unsigned *ret_line, struct error *err)
+{
+	const char *end = text.data + text.len, *p;
+	size_t n = 1, depth = 0;
+	bool opened = false; /* just now: what comes next is the first value of an object or array */
+
+	for (p = text.data; p < end && n <= LIMIT_JSON_VALUES && depth <= LIMIT_JSON_DEPTH; p++) {
+		if (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')
+			continue;
+		if (*p == ']' || *p == '}') {
+			opened = false;
+			depth -= depth > 0;
+			continue;
+		}
+		n += opened || *p == ',';
+		opened = *p == '[' || *p == '{';
+		depth += opened;
+		if (*p == '"')
+			p = string_end(p, end);
+	}
+	if (n <= LIMIT_JSON_VALUES && depth <= LIMIT_JSON_DEPTH)
+		return 0;
+	p--;
+	if (ret_line)
+		*ret_line = line_of(text, p);
+	if (depth > LIMIT_JSON_DEPTH)
+		return error_set(err, EINVAL, "%s (column %d)", explain(json_error_stack_overflow),
+		                 column_of(text, p));
+	return error_set(err, E2BIG, "more than %d values (column %d)", LIMIT_JSON_VALUES, column_of(text, p));
 }
 
 /*
@@ -304,7 +359,9 @@ int json_config_parse(struct slice text, size_t max_keys, struct json_config *re
 	int r;
 
 	text = text.len ? slice_of(text.data + bom, text.len - bom) : SLICE_LIT("");
-	r = validate(text, &outline, ret_line, ret_err);
+	r = check_limits(text, ret_line, ret_err);
+	if (r == 0)
+		r = validate(text, &outline, ret_line, ret_err);
 	if (r < 0)
 		return r;
 	if (outline.n_members > max_keys) {

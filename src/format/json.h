@@ -1,7 +1,8 @@
 /*
  * JSON as Connect's standalone worker and REST interface read configs, with the place of each
- * value. jansson validates (depth, UTF-8, NUL, duplicate keys, trailing garbage); a small
- * scanner over the then valid text finds the places, since jansson keeps none.
+ * value. jansson validates (UTF-8, NUL, duplicate keys, trailing garbage), once it is known that
+ * its tree will be small; a small scanner over the then valid text finds the places, since jansson
+ * keeps none.
  */
 #ifndef CONNECTFS_FORMAT_JSON_H
 #define CONNECTFS_FORMAT_JSON_H
@@ -39,11 +40,11 @@ struct json_config {
 
 /*
  * 0, or a negative errno with the line in *ret_line (NULL allowed) and a sentence with the
- * column: -EINVAL (no valid JSON, not an object, a value of config that is an object or array),
- * -EEXIST (duplicate key), -E2BIG (more than max_keys), -ENOMEM. An object is JSON_REQUEST when
- * it has a member "config" that is an object (StandaloneHerder's order of trials comes to the
- * same for all but a flat map with a value that isn't a scalar, which is an error in both).
- * Pure; linear.
+ * column: -EINVAL (no valid JSON, deeper than LIMIT_JSON_DEPTH, not an object, a value of config
+ * that is an object or array), -EEXIST (duplicate key), -E2BIG (more than max_keys, or more than
+ * LIMIT_JSON_VALUES of any kind in all the text), -ENOMEM. An object is JSON_REQUEST when it has a
+ * member "config" that is an object (StandaloneHerder's order of trials comes to the same for all
+ * but a flat map with a value that isn't a scalar, which is an error in both). Pure; linear.
  */
 int json_config_parse(struct slice text, size_t max_keys, struct json_config *ret, unsigned *ret_line,
                       struct error *ret_err);

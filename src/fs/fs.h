@@ -51,7 +51,8 @@ int fs_set_notifier(struct fs *fs, int socket, pid_t notifier_pid, void (*lost)(
 /* Ends the threads, whether the session has ended or not; all parked opens are answered EINTR.
  * Event thread; after it neither ready nor ended is called. */
 void fs_stop(struct fs *fs);
-/* NULL allowed. The loop no longer runs: neither posted work nor an open_done may come any more. */
+/* NULL allowed. The loop no longer runs, and catalog_end_waits has been called: neither posted work nor an
+ * open_done may come any more. */
 void fs_free(struct fs *fs);
 
 #endif

@@ -1,11 +1,15 @@
 /*
  * Opening, and waiting for it.
  *
- * Three may come together over one parked open: the FUSE thread that parks it, the event thread with
- * the result, and an interrupt in another FUSE thread. parked.state decides between the first two.
- * The interrupt only knows the parked open through its request's interrupt function, which libfuse
+ * Three may come together over one parked request: the FUSE thread that parks it, the event thread with
+ * the result, and an interrupt in another FUSE thread. parked.state decides who answers.
+ *
+ * The interrupt only knows the parked request through the FUSE request's interrupt function, which libfuse
  * calls under the request's lock: taking the function away before the answer waits for a call that
- * is under way, and after that none can come.
+ * is under way, and after that none can come. From within such a call libfuse lets us answer
+ * (find_interrupted() holds a reference to the request, and not the session's lock), but not when
+ * fuse_req_interrupt_func itself makes the call, for an interrupt that came before: the answer
+ * would free the lock that it holds. That is during SETUP.
  */
 #include "fs/open.h"
 
@@ -71,25 +75,65 @@ static void leave(struct parked *p)
 }
 
 /* It no longer waits (though it may still be listed). */
-static void count_out(struct parked *p)
+static void count_out(struct fs *fs, bool is_open)
 {
-	struct fs *fs = p->fs;
-
 	pthread_mutex_lock(&fs->parked_lock);
-	fs->n_parked[p->is_open]--;
+	fs->n_parked[is_open]--;
 	pthread_mutex_unlock(&fs->parked_lock);
-	if (p->is_open)
+	if (is_open)
 		atomic_fetch_sub(&fs->stats->parked, 1);
 }
 
-bool parked_claim(struct parked *p)
+/* Who isn't the event thread must not touch p any more after it. */
+static bool claim(struct parked *p)
 {
+	struct fs *fs = p->fs;
+	bool is_open = p->is_open;
 	int waits = PARKED_WAITS;
 
 	if (!atomic_compare_exchange_strong(&p->state, &waits, PARKED_ANSWERED))
 		return false;
-	count_out(p);
+	count_out(fs, is_open);
 	return true;
+}
+
+/* Ends here what an interrupt knows of it. */
+static void forget_interrupt(struct parked *p)
+{
+	fuse_req_interrupt_func(p->req, NULL, NULL);
+}
+
+bool parked_claim(struct parked *p)
+{
+	if (!claim(p))
+		return false;
+	forget_interrupt(p);
+	return true;
+}
+
+static void answer_interrupted(struct fs *fs, fuse_req_t req, bool is_open, int64_t since_ns)
+{
+	if (is_open)
+		stats_open_done(fs->stats, (clock_mono_ns() - since_ns) / 1000, -EINTR);
+	fuse_reply_err(req, EINTR);
+}
+
+/* In a FUSE thread, under the lock of the request. */
+static void interrupted(fuse_req_t req, void *arg)
+{
+	struct parked *p = arg;
+	struct fs *fs = p->fs;
+	bool is_open = p->is_open;
+	int64_t since_ns = p->since_ns;
+	int setup = PARKED_SETUP;
+
+	/* The event thread is to let go of it. If it is quick and answers itself, it waits for our end. */
+	if (p->wait)
+		open_wait_interrupt(p->wait);
+	if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_INTERRUPTED))
+		return;
+	if (claim(p))
+		answer_interrupted(fs, req, is_open, since_ns);
 }
 
 void parked_free(struct parked *p)
@@ -104,16 +148,30 @@ void parked_free(struct parked *p)
 	free(p);
 }
 
+/* The end of SETUP; false: the FUSE thread has something to do yet, as the state says. */
+static bool begin_wait(struct parked *p)
+{
+	int setup = PARKED_SETUP;
+
+	fuse_req_interrupt_func(p->req, interrupted, p);
+	if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_WAITS))
+		return true;
+	count_out(p->fs, p->is_open);
+	forget_interrupt(p);
+	return false;
+}
+
 void parked_post(struct parked *p, void (*fn)(void *p))
 {
 	int err = parked_enter(p);
 
-	if (!err) {
-		atomic_store(&p->state, PARKED_WAITS);
+	if (!err && !begin_wait(p)) {
+		err = -EINTR;
+	} else if (!err) {
 		err = loop_post(p->fs->loop, fn, p);
 		if (!err)
 			return;
-		/* fs_stop may have been quicker */
+		/* fs_stop or an interrupt may have been quicker */
 		if (!parked_claim(p)) {
 			parked_free(p);
 			return;
@@ -121,12 +179,6 @@ void parked_post(struct parked *p, void (*fn)(void *p))
 	}
 	fuse_reply_err(p->req, -err);
 	parked_free(p);
-}
-
-/* Ends here what an interrupt knows of it. */
-static void forget_interrupt(struct parked *p)
-{
-	fuse_req_interrupt_func(p->req, NULL, NULL);
 }
 
 void parked_stop_all(struct fs *fs)
@@ -219,12 +271,12 @@ static void answer(struct parked *p, int err, struct snapshot *snapshot)
 		open_dropped(fs, p->ino, p->unique);
 }
 
+/* No interrupt knows of it any more. */
 static void finish(struct parked *p)
 {
 	struct snapshot *snapshot = p->snapshot;
 
 	p->snapshot = NULL;
-	forget_interrupt(p);
 	answer(p, p->err, snapshot);
 	parked_free(p);
 }
@@ -232,52 +284,51 @@ static void finish(struct parked *p)
 static void open_ended(int err, struct snapshot *snapshot, void *arg)
 {
 	struct parked *p = arg;
-	int setup = PARKED_SETUP;
+	int setup = PARKED_SETUP, early = PARKED_INTERRUPTED;
 
 	/* Nobody else reads these before the state says so. A refused open's are not looked at. */
 	if (atomic_load(&p->state) != PARKED_ANSWERED) {
 		p->err = err;
 		p->snapshot = snapshot;
-		if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_EARLY))
+		snapshot = NULL; /* parked_free drops it */
+		if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_EARLY) ||
+		    atomic_compare_exchange_strong(&p->state, &early, PARKED_EARLY))
 			return;
 		if (parked_claim(p)) {
 			finish(p);
 			return;
 		}
-		snapshot = NULL; /* parked_free drops it */
 	}
 	snapshot_unref(snapshot);
 	parked_free(p);
 }
 
-static void interrupted(fuse_req_t req, void *arg)
+/* The FUSE thread has answered during SETUP. Who comes second, it or the result, frees. */
+static void answered_in_setup(struct parked *p)
 {
-	struct parked *p = arg;
-
-	(void)req;
-	open_wait_interrupt(p->wait);
+	if (atomic_exchange(&p->state, PARKED_ANSWERED) == PARKED_EARLY)
+		parked_free(p);
 }
 
 /* The event thread has taken the open up: lets it wait, unless it is through already. */
 static void park(struct parked *p, struct open_wait *wait)
 {
 	struct fs *fs = p->fs;
-	int setup = PARKED_SETUP;
 
 	p->wait = wait;
 	if (parked_enter(p)) {
 		open_wait_interrupt(wait);
 		stats_open_done(fs->stats, (clock_mono_ns() - p->since_ns) / 1000, -ETIMEDOUT);
 		fuse_reply_err(p->req, ETIMEDOUT);
-		if (atomic_exchange(&p->state, PARKED_ANSWERED) == PARKED_EARLY)
-			parked_free(p);
-		return;
+		answered_in_setup(p);
+	} else if (begin_wait(p)) {
+		return; /* it may be gone already */
+	} else if (atomic_load(&p->state) == PARKED_EARLY) {
+		finish(p);
+	} else {
+		answer_interrupted(fs, p->req, true, p->since_ns);
+		answered_in_setup(p);
 	}
-	fuse_req_interrupt_func(p->req, interrupted, p);
-	if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_WAITS))
-		return;
-	count_out(p);
-	finish(p);
 }
 
 void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)

@@ -2,7 +2,9 @@
  * Requests that wait for the event thread: opens that need a fetch, and what the control files ask.
  *
  * A parked request is answered exactly once, by whoever claims it: the event thread when the result
- * is there, or fs_stop.
+ * is there, the FUSE thread that is told of an interrupt (at once, whatever the event thread does just
+ * now: who is killed must not stay), or fs_stop. It is freed by the event thread, which keeps it in any
+ * case until the result comes.
  */
 #ifndef CONNECTFS_FS_OPEN_H
 #define CONNECTFS_FS_OPEN_H
@@ -10,10 +12,11 @@
 #include "fs/node.h"
 
 enum parked_state {
-	PARKED_SETUP,    /* the FUSE thread isn't through with it */
+	PARKED_SETUP,       /* the FUSE thread isn't through with it */
 	PARKED_WAITS,
-	PARKED_EARLY,    /* the result came during SETUP: the FUSE thread answers */
-	PARKED_ANSWERED, /* who comes now only frees */
+	PARKED_EARLY,       /* the result came during SETUP: the FUSE thread answers */
+	PARKED_INTERRUPTED, /* an interrupt came during SETUP: the FUSE thread answers */
+	PARKED_ANSWERED,    /* who comes now only frees */
 };
 
 struct parked {
@@ -40,10 +43,10 @@ struct parked {
 struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi);
 /* Counts it in; -ETIMEDOUT when too many wait. */
 int parked_enter(struct parked *p);
-/* Runs fn(p) in the event thread, which must begin with parked_claim. On failure the request has been
- * answered and p is gone. */
+/* Runs fn(p) in the event thread, which must begin with parked_claim. On failure, or if it was interrupted
+ * at once, the request has been answered and p is gone. */
 void parked_post(struct parked *p, void (*fn)(void *p));
-/* True: the caller answers, then frees. False: it has been answered; the caller frees. */
+/* True: the caller answers, then frees. False: it has been answered; the caller frees. Event thread. */
 bool parked_claim(struct parked *p);
 void parked_free(struct parked *p);
 
