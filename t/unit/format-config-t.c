@@ -352,6 +352,113 @@ static void test_stored_limits(void **state)
 	}
 }
 
+/* n references of a shape, in which # is a number, ten a line. */
+static void many_refs(struct buf *b, const char *shape, int n, bool descending)
+{
+	buf_init(b, LIMIT_STORED_BYTES);
+	for (int i = 0; i < n; i++) {
+		char number[16];
+		const char *at = strchr(shape, '#');
+
+		(void)snprintf(number, sizeof(number), "%05x", descending ? n - i : i);
+		if (i % 10 == 0)
+			assert_int_equal(buf_addf(b, "%sk%d=", i ? "\n" : "", i), 0);
+		assert_int_equal(buf_addf(b, "%.*s%s%s", (int)(at - shape), shape, number, at + 1), 0);
+	}
+}
+
+/* As many references as there may be, of every shape, and how many sources they have. */
+static void test_many_refs(void **state)
+{
+	static const struct {
+		const char *shape;
+		size_t n_sources, n_providers;
+	} cases[] = {
+		{ "${u#:}", LIMIT_STORED_REFS, LIMIT_STORED_REFS },
+		{ "${file:/#:}", LIMIT_STORED_REFS, 1 },
+		{ "${file:/a/path:#}", 1, 1 },
+		{ "${env:#}", 1, 1 },
+		{ "${p#:same:key}", LIMIT_STORED_REFS, LIMIT_STORED_REFS },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) * 2; i++) {
+		size_t providers = 0;
+		struct config *c;
+		struct buf b;
+
+		many_refs(&b, cases[i / 2].shape, LIMIT_STORED_REFS, i % 2);
+		c = parse(buf_slice(&b), CONFIG_PROPERTIES);
+		assert_int_equal(c->n_refs, LIMIT_STORED_REFS);
+		assert_int_equal(c->n_sources, cases[i / 2].n_sources);
+		for (size_t s = 0; s < c->n_sources; s++)
+			providers += c->sources[s].first;
+		assert_int_equal(providers, cases[i / 2].n_providers);
+		config_free(c);
+		buf_free(&b);
+	}
+}
+
+static void test_refs_limit(void **state)
+{
+	struct error err = ERROR_INIT;
+	struct config *c = NULL;
+	unsigned line = 0;
+	struct buf b;
+
+	(void)state;
+	many_refs(&b, "${u#:}", LIMIT_STORED_REFS, false);
+	assert_int_equal(buf_addf(&b, "\nlast=${one:more}\nz=${and:more}\n"), 0);
+	assert_int_equal(config_parse(buf_slice(&b), CONFIG_PROPERTIES, &c, &line, &err), -E2BIG);
+	assert_null(c);
+	assert_int_equal(line, LIMIT_STORED_REFS / 10 + 1);
+	assert_string_equal(err.text, "more than 10000 references");
+	assert_int_equal(err.code, E2BIG);
+	/* what is shadowed does not count */
+	assert_int_equal(buf_addf(&b, "last=1\nz=2\n"), 0);
+	c = parse(buf_slice(&b), CONFIG_PROPERTIES);
+	assert_int_equal(c->n_refs, LIMIT_STORED_REFS);
+	config_free(c);
+	buf_free(&b);
+	/* all in one value, of JSON */
+	buf_init(&b, LIMIT_STORED_BYTES);
+	assert_int_equal(buf_add_str(&b, "{\n\"a\":\""), 0);
+	for (int i = 0; i < LIMIT_STORED_REFS + 1; i++)
+		assert_int_equal(buf_add_str(&b, "${a:}"), 0);
+	assert_int_equal(buf_add_str(&b, "\"}"), 0);
+	assert_int_equal(config_parse(buf_slice(&b), CONFIG_JSON, &c, &line, NULL), -E2BIG);
+	assert_int_equal(line, 2);
+	buf_free(&b);
+}
+
+static void test_sources(void **state)
+{
+	static const char text[] = "a=${p:x:1}${q:x:1}${p:x:2}\nb=${p::1}${p:1}${r:\\u0000:1}${q:y:1}\nc=${p:x:3}";
+	static const struct {
+		const char *provider, *path;
+		bool first;
+	} sources[] = { { "p", "x", true }, { "q", "x", true }, { "p", "", false }, { "r", NULL, true }, { "q", "y", false } };
+	static const size_t of_refs[] = { 0, 1, 0, 2, 2, 3, 4, 0 };
+	struct config *c = parse(slice_str(text), CONFIG_PROPERTIES);
+
+	(void)state;
+	assert_int_equal(c->n_sources, 5);
+	assert_int_equal(c->n_refs, 8);
+	for (size_t i = 0; i < 5; i++) {
+		struct slice path = sources[i].path ? slice_str(sources[i].path) : SLICE_LIT("\0");
+
+		data_assert_eq(c->sources[i].provider, slice_str(sources[i].provider), NULL);
+		data_assert_eq(c->sources[i].path, path, NULL);
+		assert_int_equal(c->sources[i].first, sources[i].first);
+	}
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(c->refs[i].source, of_refs[i]);
+	config_free(c);
+	c = parse(SLICE_LIT("a=1\n"), CONFIG_PROPERTIES);
+	assert_int_equal(c->n_sources, 0);
+	config_free(c);
+}
+
 /* Exactly LIMIT_RENDERED_BYTES can be rendered, and one more byte can not. */
 static void test_rendered_limit(void **state)
 {
@@ -465,6 +572,8 @@ int main(void)
 		cmocka_unit_test(test_transform),       cmocka_unit_test(test_bytes),
 		cmocka_unit_test(test_tables),          cmocka_unit_test(test_name_and_reload),
 		cmocka_unit_test(test_stored_limits),   cmocka_unit_test(test_rendered_limit),
+		cmocka_unit_test(test_many_refs),       cmocka_unit_test(test_refs_limit),
+		cmocka_unit_test(test_sources),
 		cmocka_unit_test(test_alloc_parse),     cmocka_unit_test(test_alloc_many),
 		cmocka_unit_test(test_alloc_render),
 	};

@@ -185,7 +185,7 @@ static void test_max_keys(void **state)
 /* {"tasks":[[[…]]],"config":{}}: all or nothing, and never a deep stack of our own. */
 static void test_deep(void **state)
 {
-	static const int depths[] = { 1, 2, 100, 2046, 2047, 2048, 2049, 10000, 400000 };
+	static const int depths[] = { 1, 2, LIMIT_JSON_DEPTH - 1, LIMIT_JSON_DEPTH, 2047, 2049, 10000, 400000 };
 
 	(void)state;
 	for (size_t d = 0; d < sizeof(depths) / sizeof(depths[0]); d++) {
@@ -202,7 +202,7 @@ static void test_deep(void **state)
 			assert_int_equal(buf_add_char(&b, ']'), 0);
 		assert_int_equal(buf_add_str(&b, ",\"config\":{\"a\":\"b\"}}"), 0);
 		r = json_config_parse(buf_slice(&b), 10, &c, NULL, NULL);
-		assert_int_equal(r, depth > 2047 ? -EINVAL : 0);
+		assert_int_equal(r, depth + 1 > LIMIT_JSON_DEPTH ? -EINVAL : 0);
 		if (r == 0) {
 			assert_int_equal(c.len, 1);
 			json_config_done(&c);
@@ -225,9 +225,75 @@ static void test_hostile(void **state)
 		for (size_t at = 0; at < LIMIT_STORED_BYTES; at++)
 			text[at] = units[i][at % len];
 		assert_int_equal(json_config_parse(slice_of(text, LIMIT_STORED_BYTES), 10000, &c, NULL, NULL),
-		                 -EINVAL);
+		                 strchr(units[i], ',') ? -E2BIG : -EINVAL);
 	}
 	free(text);
+}
+
+static size_t most, now;
+
+static void *count_malloc(size_t n)
+{
+	size_t *p = malloc(n + 2 * sizeof(*p));
+
+	if (!p)
+		return NULL;
+	*p = n;
+	now += n;
+	most = now > most ? now : most;
+	return p + 2;
+}
+
+static void count_free(void *p)
+{
+	size_t *head = p;
+
+	if (!p)
+		return;
+	now -= head[-2];
+	free(head - 2);
+}
+
+/* Exactly as many values as there may be, and one more, whatever they are; and what jansson takes for them. */
+static void test_values(void **state)
+{
+	static const struct {
+		const char *unit;
+		int each;
+	} cases[] = { { "[]", 1 }, { "{}", 1 }, { "1", 1 }, { "\"\\\",[\"", 1 }, { " [ 1 ]", 2 }, { "{\"[,\":\n[]}", 2 },
+		{ "{\"a\":1,\"b\":[]}", 3 } };
+
+	(void)state;
+	json_set_alloc_funcs(count_malloc, count_free);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]) * 2; i++) {
+		/* beside those: the object, tasks' array, config and what is in it */
+		int n = (LIMIT_JSON_VALUES - 4) / cases[i / 2].each, all = n * cases[i / 2].each + 4;
+		struct error err = ERROR_INIT;
+		struct json_config c;
+		unsigned line = 0;
+		struct buf b;
+		int r;
+
+		buf_init(&b, LIMIT_STORED_BYTES);
+		assert_int_equal(buf_add_str(&b, "{\"tasks\":["), 0);
+		for (int k = 0; k < n; k++)
+			assert_int_equal(buf_addf(&b, "%s%s", k ? "," : "", cases[i / 2].unit), 0);
+		assert_int_equal(buf_add_str(&b, "],\n\"config\":{\"a\":1"), 0);
+		for (; i % 2 && all <= LIMIT_JSON_VALUES; all++)
+			assert_int_equal(buf_addf(&b, ",\"%d\":2", all), 0);
+		assert_int_equal(buf_add_str(&b, "}}"), 0);
+		most = now = 0;
+		r = json_config_parse(buf_slice(&b), 10, &c, &line, &err);
+		assert_int_equal(r, i % 2 ? -E2BIG : 0);
+		if (r < 0)
+			assert_int_equal(strncmp(err.text, "more than 40000 values (column ", 31), 0);
+		else
+			json_config_done(&c);
+		assert_true(most < 16 * 1024 * 1024);
+		assert_int_equal(now, 0);
+		buf_free(&b);
+	}
+	json_set_alloc_funcs(malloc, free);
 }
 
 /* Writes text as key and value and reads it, unless it has what jansson refuses. */
@@ -315,6 +381,7 @@ int main(void)
 		cmocka_unit_test(test_table),        cmocka_unit_test(test_damaged),
 		cmocka_unit_test(test_errors),       cmocka_unit_test(test_lines),
 		cmocka_unit_test(test_max_keys),     cmocka_unit_test(test_deep),
+		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_hostile),      cmocka_unit_test(test_write_singles),
 		cmocka_unit_test(test_write_random), cmocka_unit_test(test_write_exact),
 	};
