@@ -63,7 +63,7 @@ struct fs {
 	/* Opens that wait; see open.h. */
 	pthread_mutex_t parked_lock;
 	struct parked *parked;
-	unsigned n_parked[2];    /* requests of control files, and opens */
+	atomic_uint n_parked[2]; /* requests of control files, and opens */
 
 	/* The session. */
 	struct fuse_session *se;

@@ -40,11 +40,11 @@ int parked_enter(struct parked *p)
 
 	pthread_mutex_lock(&fs->parked_lock);
 	/* The control files have their own number: they must tell of the opens that wait. */
-	if (fs->n_parked[p->is_open] >= FS_PARKED_MAX) {
+	if (atomic_load(&fs->n_parked[p->is_open]) >= FS_PARKED_MAX) {
 		atomic_fetch_add(&fs->stats->parked_refused, 1);
 		err = -ETIMEDOUT;
 	} else {
-		fs->n_parked[p->is_open]++;
+		atomic_fetch_add(&fs->n_parked[p->is_open], 1);
 		if (p->is_open)
 			atomic_fetch_add(&fs->stats->parked, 1);
 	}
@@ -77,9 +77,8 @@ static void leave(struct parked *p)
 /* It no longer waits (though it may still be listed). */
 static void count_out(struct fs *fs, bool is_open)
 {
-	pthread_mutex_lock(&fs->parked_lock);
-	fs->n_parked[is_open]--;
-	pthread_mutex_unlock(&fs->parked_lock);
+	/* Without the lock: parked_stop_all waits under it for interrupts, which come here. */
+	atomic_fetch_sub(&fs->n_parked[is_open], 1);
 	if (is_open)
 		atomic_fetch_sub(&fs->stats->parked, 1);
 }
@@ -183,23 +182,10 @@ void parked_post(struct parked *p, void (*fn)(void *p))
 
 void parked_stop_all(struct fs *fs)
 {
-	int64_t now = clock_mono_ns();
-
 	pthread_mutex_lock(&fs->parked_lock);
 	for (struct parked *p = fs->parked; p; p = p->next) {
-		int waits = PARKED_WAITS;
-
-		if (!atomic_compare_exchange_strong(&p->state, &waits, PARKED_ANSWERED))
-			continue;
-		fs->n_parked[p->is_open]--;
-		if (p->is_open)
-			atomic_fetch_sub(&fs->stats->parked, 1);
-		forget_interrupt(p);
-		if (p->wait) {
-			stats_open_done(fs->stats, (now - p->since_ns) / 1000, -EINTR);
-			open_wait_interrupt(p->wait);
-		}
-		fuse_reply_err(p->req, EINTR);
+		if (parked_claim(p)) /* the loop no longer runs: catalog_end_waits ends what it waits for */
+			answer_interrupted(fs, p->req, p->is_open, p->since_ns);
 	}
 	pthread_mutex_unlock(&fs->parked_lock);
 }
