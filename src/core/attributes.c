@@ -69,30 +69,44 @@ static int attr_expires(struct connector *conn, struct buf *out)
 	return add_time(out, first);
 }
 
-static bool seen_before(const struct config *c, size_t i)
+/* A path may hold anything; here a line is a secret. Control characters become '?', as in sentences. */
+static int add_visible(struct buf *out, struct slice s)
 {
-	for (size_t j = 0; j < i; j++)
-		if (slice_eq(c->refs[j].provider, c->refs[i].provider) && slice_eq(c->refs[j].path, c->refs[i].path))
-			return true;
-	return false;
+	int err = 0;
+
+	for (size_t i = 0; i < s.len && !err; i++) {
+		unsigned char c = (unsigned char)s.data[i], next = i + 1 < s.len ? (unsigned char)s.data[i + 1] : 0;
+		bool c1 = c == 0xc2 && next >= 0x80 && next <= 0x9f; /* U+0080…U+009F */
+
+		err = buf_add_char(out, c < 0x20 || c == 0x7f || c1 ? '?' : (char)c);
+		i += c1;
+	}
+	return err;
 }
 
-enum { ATTR_SECRETS_MAX = 500 }; /* an attribute holds 64 KiB at most (XATTR_SIZE_MAX) */
+/* An attribute holds 64 KiB at most (XATTR_SIZE_MAX). The list ends before what does not fit. */
+enum { ATTR_SECRETS_MAX = 500, ATTR_SECRETS_BYTES = 60000 };
 
 static int attr_secrets(struct connector *conn, struct buf *out)
 {
 	const struct config *c = conn->config;
-	size_t lines = 0;
 	int err = 0;
 
-	if (!c || !c->n_refs)
+	if (!c || !c->n_sources)
 		return -ENODATA;
-	for (size_t i = 0; i < c->n_refs && lines < ATTR_SECRETS_MAX && out->len < 60000 && !err; i++) {
-		if (seen_before(c, i))
-			continue;
-		err = buf_addf(out, "%s%.*s:%.*s", lines ? "\n" : "", SLICE_FMT(c->refs[i].provider),
-		               SLICE_FMT(c->refs[i].path));
-		lines++;
+	for (size_t i = 0; i < c->n_sources && i < ATTR_SECRETS_MAX && !err; i++) {
+		const struct config_source *source = &c->sources[i];
+
+		if (out->len + source->provider.len + source->path.len + 2 > ATTR_SECRETS_BYTES)
+			break;
+		if (i)
+			err = buf_add_char(out, '\n');
+		if (!err)
+			err = add_visible(out, source->provider);
+		if (!err)
+			err = buf_add_char(out, ':');
+		if (!err)
+			err = add_visible(out, source->path);
 	}
 	return err;
 }

@@ -41,43 +41,100 @@ static size_t wanted_place(const struct secret *s, const char *name, size_t len,
 	return low;
 }
 
-static int wanted_add(struct secret *s, const char *name, size_t len)
+static struct secret_wanted *wanted_find(const struct secret *s, const struct binding_ref *ref)
 {
-	struct secret_wanted *grown;
 	bool found;
-	size_t i = wanted_place(s, name, len, &found);
-	char *copy;
+	size_t i = wanted_place(s, ref->field, ref->field_len, &found);
 
-	if (found) {
-		s->wanted[i].users++;
-		return 0;
+	return found ? &s->wanted[i] : NULL;
+}
+
+static int compare_refs(const void *a, const void *b)
+{
+	const struct binding_ref *const *x = a, *const *y = b;
+
+	if ((*x)->secret != (*y)->secret)
+		return (*x)->secret < (*y)->secret ? -1 : 1;
+	return compare_name((*x)->field, (*x)->field_len, (*y)->field, (*y)->field_len);
+}
+
+/* The fields that nobody wants yet, each once, without users. */
+static int wanted_new(const struct secret *s, struct binding_ref *const *refs, size_t n, struct secret_wanted *ret,
+                      size_t *ret_n)
+{
+	size_t n_new = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct binding_ref *ref = refs[i];
+		char *copy;
+
+		if ((i && compare_refs(&refs[i - 1], &refs[i]) == 0) || wanted_find(s, ref))
+			continue;
+		copy = malloc(ref->field_len + 1);
+		if (!copy) {
+			while (n_new)
+				free(ret[--n_new].name);
+			return -ENOMEM;
+		}
+		memcpy(copy, ref->field, ref->field_len + 1);
+		ret[n_new++] = (struct secret_wanted){ copy, ref->field_len, 0 };
 	}
-	grown = realloc(s->wanted, (s->n_wanted + 1) * sizeof(*grown));
-	if (!grown)
-		return -ENOMEM;
-	s->wanted = grown;
-	copy = malloc(len + 1);
-	if (!copy)
-		return -ENOMEM;
-	memcpy(copy, name, len);
-	copy[len] = '\0';
-	memmove(&grown[i + 1], &grown[i], (s->n_wanted - i) * sizeof(*grown));
-	grown[i] = (struct secret_wanted){ copy, len, 1 };
-	s->n_wanted++;
-	s->wanted_grew = true;
+	*ret_n = n_new;
 	return 0;
 }
 
-static void wanted_drop(struct secret *s, const char *name, size_t len)
+/* Both are sorted; from the end, so that each moves but once. */
+static int wanted_merge(struct secret *s, const struct secret_wanted *more, size_t n_more)
 {
-	bool found;
-	size_t i = wanted_place(s, name, len, &found);
+	size_t old = s->n_wanted, to = old + n_more;
+	struct secret_wanted *w = realloc(s->wanted, to * sizeof(*w));
 
-	if (!found || --s->wanted[i].users)
-		return;
-	free(s->wanted[i].name);
-	memmove(&s->wanted[i], &s->wanted[i + 1], (s->n_wanted - i - 1) * sizeof(*s->wanted));
-	s->n_wanted--;
+	if (!w)
+		return -ENOMEM;
+	s->wanted = w;
+	s->n_wanted = to;
+	s->wanted_grew = true;
+	while (n_more) {
+		const struct secret_wanted *m = &more[n_more - 1];
+
+		if (old && compare_name(w[old - 1].name, w[old - 1].len, m->name, m->len) > 0)
+			w[--to] = w[--old];
+		else
+			w[--to] = more[--n_more];
+	}
+	return 0;
+}
+
+/* All that a binding wants of one secret, sorted, at once: of 10,000 fields added one after another, each
+ * would move those behind it. */
+static int wanted_add(struct secret *s, struct binding_ref *const *refs, size_t n)
+{
+	struct secret_wanted *more = malloc(n * sizeof(*more));
+	size_t n_more = 0;
+	int err = more ? wanted_new(s, refs, n, more, &n_more) : -ENOMEM;
+
+	if (!err && n_more)
+		err = wanted_merge(s, more, n_more);
+	for (size_t i = 0; i < n_more && err; i++)
+		free(more[i].name);
+	free(more);
+	for (size_t i = 0; i < n && !err; i++)
+		wanted_find(s, refs[i])->users++;
+	return err;
+}
+
+/* Forgets the fields that have no users any more. */
+static void wanted_sweep(struct secret *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_wanted; i++) {
+		if (s->wanted[i].users)
+			s->wanted[n++] = s->wanted[i];
+		else
+			free(s->wanted[i].name);
+	}
+	s->n_wanted = n;
 }
 
 /* ---- making ---- */
@@ -109,23 +166,24 @@ static int ref_broken(struct binding_ref *ref, int err, struct slice provider, c
 	return 0;
 }
 
-static int use_secret(struct binding *b, struct secret *s, size_t *ret_index)
+/* The index of a secret in the binding that is being made. Nobody else becomes a user meanwhile: if the binding
+ * is one already, it is the last. */
+static size_t use_secret(struct binding *b, struct secret *s)
 {
 	struct binding_secret *bs;
 
-	for (size_t i = 0; i < b->n_secrets; i++)
-		if (b->secrets[i].secret == s) {
-			*ret_index = i;
-			return 0;
-		}
+	if (!list_empty(&s->users)) {
+		bs = list_entry(s->users.prev, struct binding_secret, user);
+		if (bs->binding == b)
+			return (size_t)(bs - b->secrets);
+	}
 	bs = &b->secrets[b->n_secrets]; /* room for as many as there are references */
 	bs->binding = b;
 	bs->secret = secret_ref(s);
 	list_init(&bs->waiter);
 	list_init(&bs->user);
 	list_append(&s->users, &bs->user);
-	*ret_index = b->n_secrets++;
-	return 0;
+	return b->n_secrets++;
 }
 
 static int bind_secret(struct binding *b, struct binding_ref *ref, struct provider_instance *p, struct buf *id,
@@ -134,10 +192,9 @@ static int bind_secret(struct binding *b, struct binding_ref *ref, struct provid
 	struct secret *s;
 	int err = resolver_get_secret(b->resolver, p, buf_slice(id), &s);
 
-	if (!err)
-		err = use_secret(b, s, &ref->secret);
 	if (err)
 		return err;
+	ref->secret = use_secret(b, s);
 	ref->field = malloc(field->len + 1);
 	if (!ref->field)
 		return -ENOMEM;
@@ -145,12 +202,6 @@ static int bind_secret(struct binding *b, struct binding_ref *ref, struct provid
 		memcpy(ref->field, field->data, field->len);
 	ref->field[field->len] = '\0';
 	ref->field_len = field->len;
-	err = wanted_add(s, ref->field, ref->field_len);
-	if (err) {
-		free(ref->field);
-		ref->field = NULL;
-		return err;
-	}
 	ref->kind = REF_SECRET;
 	return 0;
 }
@@ -180,6 +231,32 @@ static int bind_ref(struct binding *b, struct binding_ref *ref, const struct con
 	return err;
 }
 
+static int bind_fields(struct binding *b)
+{
+	struct binding_ref **sorted = malloc((b->config->n_refs + 1) * sizeof(*sorted));
+	size_t n = 0;
+	int err = 0;
+
+	if (!sorted)
+		return -ENOMEM;
+	for (size_t i = 0; i < b->config->n_refs; i++)
+		if (b->refs[i].kind == REF_SECRET)
+			sorted[n++] = &b->refs[i];
+	if (n > 1)
+		qsort(sorted, n, sizeof(*sorted), compare_refs);
+	for (size_t i = 0, end; i < n && !err; i = end) {
+		struct binding_secret *bs = &b->secrets[sorted[i]->secret];
+
+		end = i + 1;
+		while (end < n && sorted[end]->secret == sorted[i]->secret)
+			end++;
+		err = wanted_add(bs->secret, &sorted[i], end - i);
+		bs->wanting = !err;
+	}
+	free(sorted);
+	return err;
+}
+
 int resolver_bind(struct resolver *r, const struct config *config, void (*changed)(void *arg, int64_t since_ms),
                   void *arg, struct binding **ret)
 {
@@ -198,6 +275,8 @@ int resolver_bind(struct resolver *r, const struct config *config, void (*change
 		err = -ENOMEM;
 	for (size_t i = 0; i < config->n_refs && !err; i++)
 		err = bind_ref(b, &b->refs[i], &config->refs[i]);
+	if (!err)
+		err = bind_fields(b);
 	if (err) {
 		binding_free(b);
 		return err;
@@ -213,14 +292,15 @@ void binding_free(struct binding *b)
 	for (size_t i = 0; b->refs && b->secrets && i < b->config->n_refs; i++) {
 		struct binding_ref *ref = &b->refs[i];
 
-		if (ref->kind == REF_SECRET)
-			wanted_drop(b->secrets[ref->secret].secret, ref->field, ref->field_len);
+		if (ref->kind == REF_SECRET && b->secrets[ref->secret].wanting)
+			wanted_find(b->secrets[ref->secret].secret, ref)->users--;
 		free(ref->field);
 		free(ref->error);
 	}
 	for (size_t i = 0; i < b->n_secrets; i++) {
 		struct secret *s = b->secrets[i].secret;
 
+		wanted_sweep(s);
 		list_remove(&b->secrets[i].waiter);
 		list_remove(&b->secrets[i].user);
 		if (list_empty(&s->users))

@@ -22,6 +22,7 @@ struct binding_secret {
 	struct binding *binding;
 	struct secret *secret;
 	struct list user, waiter;
+	bool wanting;        /* its fields are among those that the secret is wanted for */
 	unsigned tries;      /* of the need under way */
 	unsigned long asked; /* s->n_begun at its beginning */
 };

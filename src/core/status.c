@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/secmem.h"
 #include "core/core.h"
+#include "format/limits.h"
 
 static int add_bytes(const char *data, size_t len, void *arg)
 {
@@ -66,22 +67,19 @@ static json_t *connector_secrets(const struct connector *conn, json_t *unknown)
 	const struct config *c = conn->config;
 	struct resolver *r = conn->catalog->engine->resolver;
 
-	for (size_t i = 0; c && i < c->n_refs; i++) {
-		const struct config_ref *ref = &c->refs[i];
-		bool known = resolver_has_provider(r, ref->provider), seen = false;
+	for (size_t i = 0; c && i < c->n_sources; i++) {
+		const struct config_source *source = &c->sources[i];
 		struct buf text;
 
-		for (size_t j = 0; j < i && !seen; j++)
-			seen = slice_eq(c->refs[j].provider, ref->provider) &&
-			       (!known || slice_eq(c->refs[j].path, ref->path));
-		if (seen)
-			continue;
-		if (!known) {
-			json_array_append_new(unknown, json_name(ref->provider.data, ref->provider.len));
+		if (!resolver_has_provider(r, source->provider)) {
+			if (source->first)
+				json_array_append_new(unknown, json_name(source->provider.data, source->provider.len));
 			continue;
 		}
-		buf_init(&text, 128 * 1024);
-		if (buf_addf(&text, "%.*s:%.*s", SLICE_FMT(ref->provider), SLICE_FMT(ref->path)) == 0)
+		buf_init(&text, LIMIT_STORED_BYTES);
+		buf_add_slice(&text, source->provider);
+		buf_add_char(&text, ':');
+		if (buf_add_slice(&text, source->path) == 0)
 			json_array_append_new(list, json_name(text.data, text.len));
 		buf_free(&text);
 	}
