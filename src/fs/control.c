@@ -13,11 +13,15 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/strmap.h"
 #include "fs/handles.h"
 #include "fs/open.h"
 
 enum {
 	CONTENT_MAX = 256 * 1024 * 1024, /* a status of a hundred thousand connectors */
+	CONTENT_SHARED_MS = 100,         /* how old a status a stranger may get */
+	CONTENTS_MAX = 8,                /* of one file; then strangers' opens are answered EAGAIN, */
+	CONTENTS_OWNER_MAX = 64,         /* and then the owner's */
 	LINE_MAX_LEN = 4096,             /* to refresh, longer than any name */
 };
 
@@ -66,35 +70,95 @@ void control_attr(struct fs *fs, uint64_t ino, struct stat *ret)
 
 /* ---- reading ---- */
 
+/*
+ * What an open descriptor shows. Whoever can enter the mount can open status.json as often as they like,
+ * and it is long: so those who came before it was made share it, strangers also one that was made a
+ * moment ago, and only so many may live.
+ */
 struct content {
+	atomic_uint refs;
+	atomic_uint *alive; /* of its file, and counted there; NULL: not counted */
+	int64_t made_ns;
 	char *data;
 	size_t len;
 };
 
-static void content_free(void *data)
+struct contents {
+	struct {
+		struct content *newest; /* event thread */
+		atomic_uint alive;
+	} of[2]; /* status.json, metrics */
+	struct loop_timer *forget;
+};
+
+static void content_unref(void *data)
 {
 	struct content *c = data;
 
+	if (!c || atomic_fetch_sub(&c->refs, 1) != 1)
+		return;
+	if (c->alive)
+		atomic_fetch_sub(c->alive, 1);
 	free(c->data);
 	free(c);
 }
 
-/* Answers an open with what is in b, and empties b. */
-static void answer_content(struct fs *fs, fuse_req_t req, uint64_t ino, uint64_t unique,
-                           struct fuse_file_info *fi, struct buf *b)
+/* Takes what is in b, and empties it. NULL: out of memory. */
+static struct content *content_new(struct buf *b, int64_t made_ns, atomic_uint *alive)
 {
 	struct content *c = malloc(sizeof *c);
-	int err = -ENOMEM;
 
 	if (c) {
+		*c = (struct content){ .alive = alive, .made_ns = made_ns };
+		atomic_init(&c->refs, 1);
+		if (alive)
+			atomic_fetch_add(alive, 1);
 		c->data = buf_steal(b, &c->len);
-		err = c->data ? handles_add(fs->handles, ino, unique, c, content_free, 0, clock_mono_ms())
-		              : -ENOMEM;
-		if (err)
-			content_free(c);
+		if (!c->data) {
+			content_unref(c);
+			c = NULL;
+		}
 	}
 	buf_free(b);
+	return c;
+}
+
+static void forget_newest(void *arg)
+{
+	struct contents *all = arg;
+
+	for (size_t i = 0; i < sizeof all->of / sizeof *all->of; i++) {
+		content_unref(all->of[i].newest);
+		all->of[i].newest = NULL;
+	}
+}
+
+int control_new(struct fs *fs)
+{
+	fs->contents = calloc(1, sizeof *fs->contents);
+	if (!fs->contents)
+		return -ENOMEM;
+	fs->contents->forget = loop_timer_new(fs->loop, forget_newest, fs->contents);
+	return fs->contents->forget ? 0 : -ENOMEM;
+}
+
+void control_free(struct fs *fs)
+{
+	if (!fs->contents)
+		return;
+	forget_newest(fs->contents);
+	loop_timer_free(fs->contents->forget);
+	free(fs->contents);
+}
+
+/* Answers an open with c, whose reference it takes. */
+static void answer_content(struct fs *fs, fuse_req_t req, uint64_t ino, uint64_t unique,
+                           struct fuse_file_info *fi, struct content *c)
+{
+	int err = c ? handles_add(fs->handles, ino, unique, c, content_unref, 0, clock_mono_ms()) : -ENOMEM;
+
 	if (err) {
+		content_unref(c);
 		fuse_reply_err(req, -err);
 		return;
 	}
@@ -105,23 +169,55 @@ static void answer_content(struct fs *fs, fuse_req_t req, uint64_t ino, uint64_t
 		handles_drop(fs->handles, ino, unique);
 }
 
+/* What p is to show: a reference. Event thread. */
+static int content_for(struct parked *p, struct content **ret)
+{
+	struct contents *all = p->fs->contents;
+	size_t i = p->ino == FS_INO_STATUS ? 0 : 1;
+	struct content *newest = all->of[i].newest;
+	bool owner = node_is_owner(p->fs, p->req);
+	int64_t now = clock_mono_ns();
+	struct buf b;
+	int err;
+
+	/* A stranger must not keep what was made for the owner either, one after another. */
+	if (atomic_load(&all->of[i].alive) >= (owner ? CONTENTS_OWNER_MAX : CONTENTS_MAX) &&
+	    (!owner || !newest || newest->made_ns < p->since_ns))
+		return -EAGAIN;
+	if (newest && newest->made_ns >= (owner ? p->since_ns : p->since_ns - CONTENT_SHARED_MS * 1000000LL)) {
+		atomic_fetch_add(&newest->refs, 1);
+		*ret = newest;
+		return 0;
+	}
+	buf_init(&b, CONTENT_MAX);
+	err = i == 0 ? engine_status_json(p->fs->engine, &b) : engine_metrics(p->fs->engine, &b);
+	if (err) {
+		buf_free(&b);
+		return err;
+	}
+	*ret = content_new(&b, now, &all->of[i].alive);
+	if (!*ret)
+		return -ENOMEM;
+	content_unref(newest);
+	atomic_fetch_add(&(*ret)->refs, 1);
+	all->of[i].newest = *ret;
+	loop_timer_set(all->forget, CONTENT_SHARED_MS);
+	return 0;
+}
+
 /* Event thread. */
 static void make_content(void *arg)
 {
 	struct parked *p = arg;
-	struct buf b;
+	struct content *c = NULL;
 	int err;
 
 	if (parked_claim(p)) {
-		buf_init(&b, CONTENT_MAX);
-		err = p->ino == FS_INO_STATUS ? engine_status_json(p->fs->engine, &b)
-		                              : engine_metrics(p->fs->engine, &b);
-		if (err) {
-			buf_free(&b);
+		err = content_for(p, &c);
+		if (err)
 			fuse_reply_err(p->req, -err);
-		} else {
-			answer_content(p->fs, p->req, p->ino, p->unique, &p->fi, &b);
-		}
+		else
+			answer_content(p->fs, p->req, p->ino, p->unique, &p->fi, c);
 	}
 	parked_free(p);
 }
@@ -191,6 +287,28 @@ static void open_refresh(struct fs *fs, fuse_req_t req, struct fuse_file_info *f
 	fi->noflush = 0; /* a last line without its end is taken when it is closed */
 	if (fuse_reply_open(req, fi) < 0)
 		handles_drop(fs->handles, FS_INO_REFRESH, unique);
+}
+
+/* Leaves each line once: a write of thousands of "*" is none of the event thread's business. */
+static int drop_repeated(struct parked *p)
+{
+	struct strmap *seen = strmap_new();
+	size_t kept = 0, n;
+	int err = seen ? 0 : -ENOMEM;
+
+	for (size_t pos = 0; !err && pos < p->text_len; pos += n) {
+		struct slice line = slice_str(p->text + pos);
+
+		n = line.len + 1;
+		if (strmap_get(seen, line))
+			continue;
+		err = strmap_put(seen, line, p, NULL) < 0 ? -ENOMEM : 0;
+		memmove(p->text + kept, p->text + pos, n);
+		kept += n;
+	}
+	strmap_free(seen, NULL);
+	p->text_len = kept;
+	return err;
 }
 
 /* Event thread: one line after another; the first error is the answer. */
@@ -282,6 +400,8 @@ void control_write(struct fs *fs, fuse_req_t req, uint64_t ino, const char *data
 		pthread_mutex_unlock(&l->lock);
 	}
 	handle_unref(handle);
+	if (!err)
+		err = drop_repeated(p);
 	if (!err && p->text_len > 0) {
 		p->written = size;
 		parked_post(p, do_refresh);
@@ -343,7 +463,7 @@ void control_open(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_
 	if (ino == FS_INO_VERSION) {
 		buf_init(&b, 256);
 		buf_addf(&b, "%s\n", PACKAGE_STRING);
-		answer_content(fs, req, ino, fs_current_unique(), fi, &b);
+		answer_content(fs, req, ino, fs_current_unique(), fi, content_new(&b, 0, NULL));
 		return;
 	}
 	p = parked_new(fs, req, ino, fi);

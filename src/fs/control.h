@@ -9,6 +9,10 @@
 /* Longest WRITE to refresh that is taken. */
 enum { CONTROL_WRITE_MAX = 64 * 1024 };
 
+/* In fs_new, and in fs_free when nothing is open any more. */
+int control_new(struct fs *fs);
+void control_free(struct fs *fs);
+
 bool control_is_ino(uint64_t ino); /* one of the four files */
 /* The i-th file's name and id; NULL after the last. */
 const char *control_file(size_t i, uint64_t *ret_ino);

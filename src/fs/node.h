@@ -44,6 +44,7 @@ enum {
 
 #define FS_CONTROL_NAME ".connectfs"
 
+struct contents;
 struct handles;
 struct notify;
 struct parked;
@@ -59,6 +60,7 @@ struct fs {
 
 	struct handles *handles;
 	struct notify *notify;
+	struct contents *contents; /* of the control files */
 
 	/* Opens that wait; see open.h. */
 	pthread_mutex_t parked_lock;

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/control.h"
 #include "fs/handles.h"
 #include "fs/notify.h"
 #include "fs/open.h"
@@ -206,7 +207,7 @@ int fs_new(struct engine *engine, struct loop *loop, const struct fs_config *con
 	fs->mountpoint = strdup(config->mountpoint);
 	fs->config.mountpoint = fs->mountpoint;
 	fs->handles = handles_new();
-	if (!fs->mountpoint || !fs->handles || notify_new(fs, &fs->notify)) {
+	if (!fs->mountpoint || !fs->handles || notify_new(fs, &fs->notify) || control_new(fs)) {
 		fs_free(fs);
 		return -ENOMEM;
 	}
@@ -226,6 +227,7 @@ void fs_free(struct fs *fs)
 	notify_free(fs->notify);
 	parked_free_all(fs);
 	handles_free(fs->handles);
+	control_free(fs);
 	pthread_mutex_destroy(&fs->parked_lock);
 	free(fs->mountpoint);
 	free(fs);
