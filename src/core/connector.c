@@ -417,6 +417,11 @@ static void job_secrets(struct connector *conn)
 		job_end(conn, idle_state(conn));
 		return;
 	}
+	/* The text was only looked at again: what secrets have brought is shown when its settle time is over. */
+	if (!open && !conn->window_over && conn->snapshot && conn->snapshot->text_generation == conn->text_generation) {
+		job_end(conn, 0);
+		return;
+	}
 	if (!conn->binding && rebind(conn, conn->config) < 0) {
 		set_failed(conn, EIO, "out of memory");
 		job_end(conn, -EIO);

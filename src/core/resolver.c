@@ -151,14 +151,13 @@ static bool files_changed(const struct secret_file *files, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		if (!files[i].local)
 			continue;
-		if (file_stamp_take(files[i].path, &now) == 0 && !file_stamp_equal(&now, &files[i].stamp))
+		if (file_stamp_peek(files[i].path, &now) == 0 && !file_stamp_equal(&now, &files[i].stamp))
 			return true;
 	}
 	return false;
 }
 
-/* Watches the files that the last result depended on. What can't be watched is polled. A change
- * between the reading and the watching is found by looking once more. */
+/* Watches the files that the last result depended on. What can't be watched is polled. */
 static void secret_watch(struct secret *s, const struct secret_file *files, size_t n)
 {
 	if (!s->resolver->watcher || same_paths(s, files, n))
@@ -185,12 +184,11 @@ static void secret_watch(struct secret *s, const struct secret_file *files, size
 		}
 		s->n_watches = i + 1;
 		if (files[i].local)
-			s->watches[i] = watch_file(s->resolver->watcher, files[i].path, secret_on_watch, s);
+			s->watches[i] = watch_file(s->resolver->watcher, files[i].path, &files[i].stamp,
+			                           secret_on_watch, s);
 		if (!s->watches[i])
 			s->watches_complete = false;
 	}
-	if (files_changed(files, n))
-		s->again = true;
 }
 
 /* ---- results ---- */
@@ -524,10 +522,18 @@ static bool must_hold(struct secret *s, const struct fetch *f, const struct fetc
 
 	if (!s->resolver->watcher)
 		return false;
-	if (s->writing_ms && (!r->err || r->outage))
+	if (s->writing_ms && (!r->err || r->outage)) {
+		s->doubts = 0;
 		return true;
-	if ((worse && (r->ttl_ms >= 0 || (r->err == ENOKEY && !held_longer(&s->doubted_ms, now, FILE_STAMP_COARSE_MS)))) ||
-	    (overlapped && !held_longer(&s->held_ms, now, RESOLVER_WRITING_MS))) {
+	}
+	if (worse && (overlapped || r->ttl_ms >= 0 ||
+	              (r->err == ENOKEY && !held_longer(&s->doubted_ms, now, FILE_STAMP_COARSE_MS)))) {
+		s->doubts++;
+		s->writing_ms = now + FILE_STAMP_COARSE_MS;
+		return true;
+	}
+	s->doubts = 0;
+	if (overlapped && !held_longer(&s->held_ms, now, RESOLVER_WRITING_MS)) {
 		s->writing_ms = now + FILE_STAMP_COARSE_MS;
 		return true;
 	}
@@ -535,13 +541,14 @@ static bool must_hold(struct secret *s, const struct fetch *f, const struct fetc
 	return false;
 }
 
-/* Serves the last known values meanwhile, or lets those who ask wait, at most until the deadline. */
+/* Serves the last known values meanwhile, or lets those who ask wait, at most until the deadline. At the first
+ * doubt they wait as well: a moment later the truth is known, mostly. */
 static void hold(struct secret *s, const struct fetch_result *r)
 {
 	secret_values_unref(r->values);
 	s->again = false;
 	s->wanted_grew = s->wanted_grew || s->asked_more;
-	if (s->values && !s->wanted_grew) {
+	if (s->values && !s->wanted_grew && s->doubts != 1) {
 		s->deadline_ms = 0;
 		secret_wake(s);
 	} /* else the deadline stays: a writer who never ends is none to wait for */
@@ -677,7 +684,7 @@ bool secret_said(struct secret *s, enum need need, unsigned long asked, bool wai
 	if (need == NEED_KNOWN)
 		return said_known(s, waited);
 	if (s->writing_ms) {
-		if ((s->values && !s->wanted_grew) || (waited && out))
+		if ((s->values && !s->wanted_grew && s->doubts != 1) || (waited && out))
 			return true;
 		wait_for_writer(s);
 		return false;

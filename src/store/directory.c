@@ -426,10 +426,8 @@ static void on_link(unsigned events, const char *name, void *arg)
 	(void)name;
 	if (events & WATCH_OVERFLOW)
 		scan_request(e->s);
-	if (events & WATCH_CHANGED)
-		on_event(e, WATCH_CHANGED);
-	if (events & WATCH_WRITING)
-		on_event(e, WATCH_WRITING);
+	if (events & (WATCH_CHANGED | WATCH_WRITING))
+		on_event(e, events & (WATCH_CHANGED | WATCH_WRITING));
 }
 
 /* Watches what a link leads to. True: a watch is new, so what it leads to must be looked at again. */
@@ -582,9 +580,10 @@ static void on_event(struct entry *e, unsigned events)
 {
 	const struct store_events *ev = &e->s->ev;
 
-	if (!(events & WATCH_CHANGED) && !e->timer)
+	/* Both: it has changed, and is being written since. */
+	if ((events & WATCH_WRITING) && !e->timer)
 		e->timer = loop_timer_new(e->s->env.loop, on_silence, e);
-	if ((events & WATCH_CHANGED) || !e->timer) {
+	if (!(events & WATCH_WRITING) || !e->timer) {
 		check_forced(e);
 		return;
 	}
@@ -771,8 +770,10 @@ static void load_done(int result, void *arg)
 		l->done(l->arg, NULL, &err);
 		return;
 	}
-	e = l->err.code == ENOENT ? strmap_get(s->entries, slice_str(l->name)) : NULL;
-	if (e && e->present) {
+	e = strmap_get(s->entries, slice_str(l->name));
+	if (l->stored)
+		l->stored->watched = s->watch && !s->broken && e && e->present && !e->link;
+	if (e && e->present && l->err.code == ENOENT) {
 		/* Gone, and nobody has said so yet; or back already, and then it is to be loaded. */
 		e->force = true;
 		check_request(e);

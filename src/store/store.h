@@ -36,12 +36,13 @@ struct stored {
 	struct file_stamp stamp; /* of the file, when it was read */
 	bool young;              /* so young then that its next change may bear the same time: read again */
 	bool local;              /* the file may be checked by statx from any thread */
+	bool watched;            /* a watch tells of its changes: an open needs no check of its own */
 };
 
 struct stored *stored_new(struct slice text, enum config_syntax syntax, const char *path); /* NULL: no memory */
 struct stored *stored_ref(struct stored *s);
 void stored_unref(struct stored *s); /* NULL allowed */
-/* Any thread, never blocks: true when there is no file, or it is local and unchanged. */
+/* Any thread, never blocks: true when there is no file, or it is watched, or local and unchanged. */
 bool stored_unchanged(const struct stored *s);
 
 /* What a store tells. In the event thread, never from within a call of the store. name is the

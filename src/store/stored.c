@@ -61,7 +61,7 @@ bool stored_unchanged(const struct stored *s)
 {
 	struct file_stamp now;
 
-	if (!s->path)
+	if (!s->path || s->watched)
 		return true;
-	return s->local && file_stamp_take(s->path, &now) == 0 && file_stamp_equal(&now, &s->stamp);
+	return s->local && file_stamp_peek(s->path, &now) == 0 && file_stamp_equal(&now, &s->stamp);
 }
