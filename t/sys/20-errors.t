@@ -102,7 +102,7 @@ SKIP: {
 	spew("$src/closed.properties", "x=\${file:$sec/closed.properties:k}\n");
 	eventually(sub { -e $m->path('closed.properties') }, 5);
 	my (undef, $errno) = $m->cat('closed.properties');
-	is_errno($errno, 'EIO', 'a secret file without permission');
+	is_errno($errno, 'EKEYREJECTED', 'a secret file without permission');
 	like($m->attr('closed.properties', 'error') // '', qr/closed\.properties.*[Pp]ermission/, '… .error says so');
 	chmod 0644, "$sec/closed.properties";
 	eventually(sub { defined(($m->cat('closed.properties'))[0]) }, 5, '… chmod heals it');

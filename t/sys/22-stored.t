@@ -59,13 +59,19 @@ read_is($m->path('b.properties'), "k=2\n", 'the others are undisturbed');
 
 # Can't be read
 SKIP: {
-	skip 'root may read everything', 3 if is_root();
+	skip 'root may read everything', 7 if is_root();
 	chmod 0, "$src/c.properties";
-	my ($bytes) = $m->cat('c.properties');
-	is_errno(($m->cat('c.properties'))[1], 'EIO', 'no permission for the stored file, never read before: EIO');
-	like($m->attr('c.properties', 'error'), qr/[Pp]ermission/, '… .error says why');
+	eventually(sub { $m->attr('c.properties', 'state') eq 'stale' }, 3, 'no permission for the stored file any more: stale');
+	read_is($m->path('c.properties'), "k=2\n", '… the last good content');
+	like($m->attr('c.properties', 'error') // '', qr/[Pp]ermission/, '… .error says why');
 	chmod 0644, "$src/c.properties";
-	eventually(sub { (($m->cat('c.properties'))[0] // '') eq "k=2\n" }, 3, '… chmod heals it');
+	eventually(sub { $m->attr('c.properties', 'state') eq 'ok' }, 3, '… chmod heals it');
+	spew("$src/.e", "e=1\n");
+	chmod 0, "$src/.e";
+	rename "$src/.e", "$src/e.properties";
+	eventually(sub { $m->stat('e.properties') }, 3, 'one that never could be read appears');
+	is_errno(($m->cat('e.properties'))[1], 'EIO', '… EIO');
+	like($m->attr('e.properties', 'error') // '', qr/[Pp]ermission/, '… .error says why');
 }
 
 # A stored file that becomes a directory, and comes back

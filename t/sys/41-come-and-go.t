@@ -95,7 +95,7 @@ is(scalar(grep { $_->{event} eq 'DELETE' } @events), $n, '… an IN_DELETE for e
 
 # Coming and going as fast as it goes ends in the truth
 for my $i (1 .. 100) { spew("$src/flap.properties", "i=$i\n"); unlink "$src/flap.properties" if $i < 100 }
-ok(eventually(sub { (slurp_errno($m->path('flap.properties')))[0] // '' eq "i=100\n" }, 5), 'one that comes and goes ends there');
+ok(eventually(sub { ((slurp_errno($m->path('flap.properties')))[0] // '') eq "i=100\n" }, 5), 'one that comes and goes ends there');
 unlink "$src/flap.properties";
 ok(eventually(sub { !$m->stat('flap.properties') }, 5), '… or not');
 
@@ -113,6 +113,6 @@ rename $src, "$src.away";
 ok(eventually(sub { my $l = ls_names($m->dir); !grep { /properties/ } @$l or $m->status->{connectors_by_state}{stale} }, 5),
 	'the whole stored directory is moved away: they vanish, or are stale');
 rename "$src.away", $src;
-ok(eventually(sub { (slurp_errno($m->path('stay.properties')))[0] // '' eq "a=1\n" }, 40), '… and it comes back');
+ok(eventually(sub { ((slurp_errno($m->path('stay.properties')))[0] // '') eq "a=1\n" }, 40), '… and it comes back');
 
 done_testing;

@@ -133,8 +133,8 @@ sub _dump {
 sub _guard {
 	my ($child) = @_;
 	my $signal;
-	local $SIG{$_} = sub { $signal = $_[0] } for qw(INT TERM HUP);
-	local $SIG{QUIT} = 'IGNORE';
+	$SIG{$_} = sub { $signal = $_[0] } for qw(INT TERM HUP);
+	$SIG{QUIT} = 'IGNORE';
 	my $end = time + $TIMEOUT * $PATIENCE;
 	my $status;
 	while (!defined $status) {
@@ -154,6 +154,9 @@ sub _guard {
 		sleep 0.01;
 	}
 	my $left = _sweep(5 * $PATIENCE);
+	# The locks of supervisors that a test killed
+	my $mark = substr($BASE, rindex($BASE, '/') + 1);
+	unlink grep { index($_, $mark) >= 0 } glob '/run/connectfs/*' if $> == 0;
 	if ($ENV{CONNECTFS_TEST_KEEP} || ($status && $ENV{CONNECTFS_TEST_KEEP_FAILED})) {
 		print STDERR "# kept: $BASE\n";
 	} elsif (!mounts_below($BASE)) {

@@ -39,28 +39,24 @@ sub start {
 			$self->{failure} = ($r->{timed_out} ? 'timed out; ' : "exit status $r->{status}; ") . $r->{err};
 			return $self;
 		}
-	} else {
-		while (!$self->mounted) {
-			if ($self->{process}->ended || time > $end) {
-				my $r = $self->{process}->finish(0.1);
-				$self->{run} = $r;
-				$self->{failure} = ($r->{timed_out} ? 'timed out; ' : "exit status $r->{status}; ") . $r->{err};
-				return $self;
-			}
-			sleep 0.002;
-		}
 	}
-	# Waits until FUSE_INIT has been answered, which the kernel does for us
-	my $status = $self->{blind} ? {} : eval { $self->status };
-	if (!$status) {
-		$self->{failure} = "no status: $@" . $self->{process}->errors;
-		$self->end;
-		return $self;
+	# Waits until it answers, and it is this one (a dead one may still be there). Opening waits for FUSE_INIT.
+	my $status;
+	while (1) {
+		$status = $self->mounted ? eval { $self->status } : undef;
+		last if $status && ($o{background} || $status->{supervisor} == $self->{process}->pid);
+		if (time > $end || (!$o{background} && $self->{process}->ended)) {
+			my $why = $@;
+			my $r = $self->{run} //= $self->{process}->finish(0.1);
+			$self->{failure} = ($r->{timed_out} ? "not ready in time ($why); " : "exit status $r->{status}; ") . $r->{err};
+			$self->end;
+			return $self;
+		}
+		sleep 0.002;
 	}
 	$self->{ready_seconds} //= time - $t0;
 	$self->{ready} = 1;
 	$self->{pids} = { map { $_ => $status->{$_} } qw(supervisor worker notifier) };
-	$self->{pids}{supervisor} ||= $self->{process}->pid unless $o{background};
 	return $self;
 }
 
@@ -124,9 +120,10 @@ sub log_since {
 	return grep { !defined $pattern || $_ =~ $pattern } split /\n/, substr $self->log, $mark;
 }
 
+# The value of a sample, by a pattern of name and labels; undef if it can't be told
 sub metric {
 	my ($self, $pattern) = @_;
-	for (split /\n/, _slurp($self->control('metrics'))) { return $1 if /^$pattern (\S+)$/ }
+	for (split /\n/, eval { _slurp($self->control('metrics')) } // '') { return $1 if /^$pattern (\S+)$/ }
 	return undef;
 }
 

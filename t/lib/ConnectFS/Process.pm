@@ -5,7 +5,6 @@ package ConnectFS::Process;
 use strict;
 use warnings;
 use POSIX ();
-use Scalar::Util ();
 use Time::HiRes qw(sleep time);
 
 my %LIVE;
@@ -28,7 +27,7 @@ sub new {
 	if (!$pid) {
 		$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE QUIT);
 		setpgrp(0, 0) if $o->{group};
-		my $ok = open(STDIN, '<', $in) && open(STDOUT, '>>', $self->{out}) && open(STDERR, '>>', $self->{err});
+		my $ok = open(STDIN, '<', $in) && open(STDOUT, '>', $self->{out}) && open(STDERR, '>>', $self->{err});
 		if ($o->{env}) {
 			for (keys %{$o->{env}}) {
 				if (defined $o->{env}{$_}) { $ENV{$_} = $o->{env}{$_} } else { delete $ENV{$_} }
@@ -40,7 +39,7 @@ sub new {
 		POSIX::_exit(127);
 	}
 	$self->{pid} = $pid;
-	Scalar::Util::weaken($LIVE{$pid} = $self);
+	$LIVE{$pid} = $self; # until it has ended, whether anybody still knows it or not
 	return $self;
 }
 

@@ -9,7 +9,7 @@ package ConnectFS::Test;
 # which brings Test::More as well. Environment:
 #
 #     CONNECTFS               the program (./connectfs)
-#     CONNECTFS_TEST_PROGRAM  the same with the slow provider (connectfs-test beside it)
+#     CONNECTFS_TEST_PROGRAM  the same with the slow provider (t/connectfs-test beside it)
 #     CONNECTFS_TEST_SCALE    < 1: fewer rounds and more patience (sanitizers: 0.1)
 #     CONNECTFS_TEST_TIMEOUT  seconds for one test file
 #     CONNECTFS_TEST_KEEP     1: leave the temporary directory
@@ -64,7 +64,7 @@ sub tmp_dir {
 sub _absolute { my ($p) = @_; return Cwd::realpath($p) // File::Spec->rel2abs($p) }
 
 my $PROGRAM = _absolute($ENV{CONNECTFS} || './connectfs');
-my $TEST_PROGRAM = _absolute($ENV{CONNECTFS_TEST_PROGRAM} || dirname($PROGRAM) . '/connectfs-test');
+my $TEST_PROGRAM = _absolute($ENV{CONNECTFS_TEST_PROGRAM} || dirname($PROGRAM) . '/t/connectfs-test');
 my $HELPERS = _absolute("$FindBin::Bin/helpers");
 
 sub program { return $PROGRAM }

@@ -38,7 +38,7 @@ sub add {
 	$self->{path}{$wd} = $path;
 }
 
-sub _read {
+sub poll {
 	my ($self) = @_;
 	my $new = 0;
 	while (my $n = sysread($self->{fh}, my $buf, 65536)) {
@@ -63,7 +63,7 @@ sub drain {
 	$quiet = ($quiet // 0.25);
 	my $last = time;
 	while (time - $last < $quiet) {
-		$last = time if $self->_read;
+		$last = time if $self->poll;
 		sleep 0.005;
 	}
 	my @all = @{$self->{seen}};
@@ -71,14 +71,14 @@ sub drain {
 	return @all;
 }
 
-sub clear { my ($self) = @_; $self->_read; $self->{seen} = []; return }
+sub clear { my ($self) = @_; $self->poll; $self->{seen} = []; return }
 
 # Waits until an event of that kind (and name) has come; true if it has. Keeps all for drain.
 sub await {
 	my ($self, $event, $seconds, $name) = @_;
 	my $end = time + ($seconds // 5) * $ConnectFS::Guard::PATIENCE;
 	while (1) {
-		$self->_read;
+		$self->poll;
 		return 1 if grep { $_->{event} eq $event && (!defined $name || $_->{name} eq $name) } @{$self->{seen}};
 		return 0 if time > $end;
 		sleep 0.002;
