@@ -329,20 +329,26 @@ static int open_lock_directory(const char *dir, int *ret, struct error *ret_err)
 	return err;
 }
 
-/* The directory of lock files. After `su` XDG_RUNTIME_DIR may still be another user's: not taken. */
+/* The directory of lock files: the same for all processes of a user, whatever their environment says. Else a
+ * second start would take a living mount for a dead one. */
 static int lock_directory(int *ret, struct error *ret_err)
 {
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	unsigned uid = (unsigned)geteuid();
 	struct stat st;
-	char *dir;
+	char *dir = uid == 0 ? strdup("/run/connectfs") : format("/run/user/%u/connectfs", uid);
 	int err;
 
-	if (geteuid() == 0)
-		dir = strdup("/run/connectfs");
-	else if (runtime && runtime[0] == '/' && stat(runtime, &st) == 0 && st.st_uid == geteuid())
-		dir = format("%s/connectfs", runtime);
-	else
-		dir = format("/tmp/connectfs-%u", (unsigned)geteuid());
+	if (dir && uid != 0) {
+		char *slash = strrchr(dir, '/');
+
+		*slash = '\0'; /* is there one, and ours? */
+		if (lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == uid) {
+			*slash = '/';
+		} else {
+			free(dir);
+			dir = format("/tmp/connectfs-%u", uid);
+		}
+	}
 	if (!dir)
 		return error_set(ret_err, ENOMEM, "out of memory");
 	err = open_lock_directory(dir, ret, ret_err);
@@ -603,6 +609,39 @@ static int fusermount(char *const argv[], int *ret_device, char *text, size_t si
 
 /* ---- Mounting -------------------------------------------------------------------------- */
 
+/* /proc/self/fd/FD: a path that leads to what is open, whatever takes the place of its name. */
+enum { FD_PATH_SIZE = 40 };
+
+static const char *fd_path(int fd, char ret[FD_PATH_SIZE])
+{
+	snprintf(ret, FD_PATH_SIZE, "/proc/self/fd/%d", fd);
+	return ret;
+}
+
+/*
+ * Opens the directory at the canonical path: -ELOOP where a symlink was put into it, since then
+ * somebody else than us says where we mount. Safe also on a mount that hangs: O_PATH asks nobody.
+ */
+static int open_canonical(const char *path, int *ret)
+{
+	char at[FD_PATH_SIZE], target[PATH_MAX];
+	int fd = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), err = 0;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = readlink(fd_path(fd, at), target, sizeof(target) - 1);
+	if (n < 0)
+		err = -errno;
+	else if ((size_t)n != strlen(path) || memcmp(target, path, (size_t)n) != 0)
+		err = -ELOOP;
+	if (err)
+		close(fd);
+	else
+		*ret = fd;
+	return err;
+}
+
 struct mount_flag {
 	const char *name;
 	unsigned long set, clear;
@@ -653,7 +692,32 @@ static char *split_options(const char *options, bool names, unsigned long *flags
 	return rest;
 }
 
-static int mount_directly(const char *path, const struct mount_options *options, int *ret_fd)
+static int mount_on(int point, const struct mount_options *options, unsigned long flags, const char *data)
+{
+	char at[FD_PATH_SIZE];
+
+	return mount(options->fsname, fd_path(point, at), "fuse.connectfs", flags, data) == 0 ? 0 : -errno;
+}
+
+/* What was just mounted must be seen where it was meant to be; else its directory has been moved. */
+static int check_mounted(const char *path, int point)
+{
+	struct mount_entry entry;
+	char at[FD_PATH_SIZE];
+	int err = mount_find(path, &entry);
+
+	if (!err) {
+		free(entry.source);
+		if (entry.ours)
+			return 0;
+		err = -ELOOP;
+	}
+	umount2(fd_path(point, at), MNT_DETACH); /* goes to what is mounted there */
+	return err;
+}
+
+/* point: path, open. */
+static int mount_directly(const char *path, int point, const struct mount_options *options, int *ret_fd)
 {
 	unsigned long flags = MS_NOSUID | MS_NODEV;
 	char *rest = split_options(options->kernel, false, &flags), *data;
@@ -670,7 +734,9 @@ static int mount_directly(const char *path, const struct mount_options *options,
 	if (!data)
 		err = -ENOMEM;
 	else
-		err = mount(options->fsname, path, "fuse.connectfs", flags, data) == 0 ? 0 : -errno;
+		err = mount_on(point, options, flags, data);
+	if (!err)
+		err = check_mounted(path, point);
 	free(rest);
 	free(data);
 	if (err)
@@ -727,39 +793,33 @@ static int mount_by_helper(const char *path, const struct mount_options *options
 	                 "fusermount3 failed");
 }
 
-/* Only a directory can be mounted on. Looks at path only where no FUSE mount could make that hang. */
-static int check_point(const char *path, struct error *ret_err)
+/* Only a directory can be mounted on. */
+static int open_point(const char *path, int *ret, struct error *ret_err)
 {
-	struct mount_entry entry;
-	struct stat st;
-	int err = mount_find(path, &entry);
+	int err;
 
-	if (err)
-		return error_set(ret_err, -err, "/proc/self/mountinfo: %s", strerror(-err));
-	free(entry.source);
 	if (strcmp(path, "/") == 0)
 		return error_set(ret_err, EBUSY, "the mount point must not be the root directory");
-	if (entry.fuse)
-		return 0;
-	if (stat(path, &st) != 0 && errno == ENOENT)
+	err = open_canonical(path, ret);
+	if (err == -ENOENT)
 		return error_set(ret_err, ENOENT, "the mount point %s does not exist", path);
-	if (stat(path, &st) != 0)
-		return error_set(ret_err, errno, "the mount point %s: %s", path, strerror(errno));
-	if (!S_ISDIR(st.st_mode))
+	if (err == -ENOTDIR)
 		return error_set(ret_err, ENOTDIR, "the mount point %s is not a directory", path);
-	return 0;
+	if (err == -ELOOP)
+		return error_set(ret_err, ELOOP, "the mount point %s leads elsewhere by now: somebody put a "
+		                 "symlink into its path", path);
+	return err ? error_set(ret_err, -err, "the mount point %s: %s", path, strerror(-err)) : 0;
 }
 
 int mount_open(const char *path, const struct mount_options *options, int *ret_fd, struct error *ret_err)
 {
-	int err = check_point(path, ret_err);
+	int point, err = open_point(path, &point, ret_err);
 
 	if (err)
 		return err;
-	if (geteuid() != 0)
-		return mount_by_helper(path, options, ret_fd, ret_err);
-	err = mount_directly(path, options, ret_fd);
-	if (err == -EPERM) /* a root without CAP_SYS_ADMIN */
+	err = geteuid() == 0 ? mount_directly(path, point, options, ret_fd) : -EPERM;
+	close(point);
+	if (err == -EPERM) /* also a root without CAP_SYS_ADMIN */
 		return mount_by_helper(path, options, ret_fd, ret_err);
 	if (err == -ENOENT || err == -ENODEV || err == -ENXIO)
 		return error_set(ret_err, -err, "can't mount on %s: this system has no FUSE (/dev/fuse): %s; "
@@ -773,6 +833,29 @@ int mount_open(const char *path, const struct mount_options *options, int *ret_f
 	return 0;
 }
 
+/* umount2 of path and of nothing that somebody put in its place: from the directory that holds it. */
+static int unmount_directly(const char *path, int flags)
+{
+	const char *slash = strrchr(path, '/');
+	char *at = NULL, dir_at[FD_PATH_SIZE], *dir;
+	int fd, err;
+
+	if (!slash || !slash[1])
+		return -EINVAL;
+	dir = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	if (!dir)
+		return -ENOMEM;
+	err = open_canonical(dir, &fd);
+	free(dir);
+	if (err)
+		return err;
+	at = format("%s%s", fd_path(fd, dir_at), slash);
+	err = !at ? -ENOMEM : umount2(at, UMOUNT_NOFOLLOW | flags) == 0 ? 0 : -errno;
+	free(at);
+	close(fd);
+	return err;
+}
+
 int mount_close(const char *path, bool lazy)
 {
 	static char program[] = "fusermount3", now[] = "-u", detach[] = "-uz", dashes[] = "--";
@@ -780,10 +863,9 @@ int mount_close(const char *path, bool lazy)
 	struct mount_entry entry;
 	int err;
 
-	if (umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)) == 0)
-		return 0;
-	if (errno != EPERM)
-		return -errno;
+	err = unmount_directly(path, lazy ? MNT_DETACH : 0);
+	if (err != -EPERM)
+		return err;
 	/* An ordinary user's: only fusermount3 may. It does not say why it failed but in words. */
 	err = mount_find(path, &entry);
 	if (err)

@@ -40,16 +40,17 @@ bool mount_is_at(const char *path, unsigned major, unsigned minor);
 /* The device number of the mount just made; where it can't be told the mount is undone. */
 int mount_identify(const char *path, unsigned *ret_major, unsigned *ret_minor, struct error *ret_err);
 
-/* The lock of a mount point, held as long as its supervisor lives: flock on a file in
- * /run/connectfs (root), else $XDG_RUNTIME_DIR/connectfs or /tmp/connectfs-UID (0700, ours). The
- * file's content is the supervisor's process id. 0 with *ret_fd (CLOEXEC); -EBUSY with *ret_pid
- * when another lives. */
+/* The lock of a mount point, held as long as its supervisor lives: flock on a file in /run/connectfs
+ * (root), else in /run/user/UID/connectfs where there is a /run/user/UID of ours, else in
+ * /tmp/connectfs-UID (0700, ours), whatever the environment says. The file's content is the
+ * supervisor's process id. 0 with *ret_fd (CLOEXEC); -EBUSY with *ret_pid when another lives. */
 int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_err);
 /* For the end: removes the file and closes. */
 void mount_unlock(const char *path, int fd);
 
-/* Mounts and returns the device (CLOEXEC): mount(2) for root, else fusermount3. With
- * default_permissions, nosuid, nodev, type fuse.connectfs. */
+/* Mounts on the canonical path and returns the device (CLOEXEC): mount(2) for root, else fusermount3. With
+ * default_permissions, nosuid, nodev, type fuse.connectfs. Where a symlink has been put into the path since:
+ * -ELOOP or -ENOTDIR, and nothing is mounted. */
 int mount_open(const char *path, const struct mount_options *options, int *ret_fd, struct error *ret_err);
 /* Detaches it (umount2 or fusermount3 -u), lazily where it is busy. 0, -ENOENT/-EINVAL: not mounted. */
 int mount_close(const char *path, bool lazy);
