@@ -27,18 +27,41 @@ static size_t whole_chars(const char *s, size_t len)
 	return back + 1 < want ? len - 1 - back : len;
 }
 
-static void mask_controls(char *s)
+bool text_is_control(uint32_t c)
 {
-	unsigned char *p = (unsigned char *)s;
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0xd800 && c <= 0xdfff) || c == 0x061c ||
+	       (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
 
-	for (; *p; p++) {
-		if (*p < 0x20 || *p == 0x7f) {
-			*p = '?';
-		} else if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f) {
-			/* U+0080…U+009F: a terminal takes them for escape sequences */
-			p[0] = '?';
-			p[1] = '?';
-		}
+/* The first character of s: its length and value; where there is none, and of overlong forms, the byte's own. */
+static size_t first_char(const unsigned char *s, size_t len, uint32_t *ret)
+{
+	static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	size_t n = s[0] < 0xc0 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf8 ? 4 : 1;
+	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
+
+	*ret = s[0];
+	if (n > len)
+		return 1;
+	for (size_t i = 1; i < n; i++) {
+		if ((s[i] & 0xc0) != 0x80)
+			return 1;
+		c = c << 6 | (s[i] & 0x3f);
+	}
+	if (c < smallest[n])
+		return 1;
+	*ret = c;
+	return n;
+}
+
+void text_mask_controls(char *s, size_t len)
+{
+	uint32_t c;
+
+	for (size_t at = 0, n; at < len; at += n) {
+		n = first_char((const unsigned char *)s + at, len - at, &c);
+		if (text_is_control(c))
+			memset(s + at, '?', n);
 	}
 }
 
@@ -52,7 +75,7 @@ static void set_text(struct error *err, const char *prefix, const char *text)
 		joined[0] = '\0';
 	else if ((size_t)n >= sizeof(joined))
 		joined[whole_chars(joined, sizeof(joined) - 1)] = '\0';
-	mask_controls(joined);
+	text_mask_controls(joined, strlen(joined));
 	memcpy(err->text, joined, strlen(joined) + 1);
 }
 

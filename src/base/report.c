@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/error.h"
+
 static void item_done(struct report_item *item)
 {
 	free(item->file);
@@ -61,11 +63,19 @@ void report_add(struct report *r, enum report_severity severity, const char *fil
 	r->items[r->len++] = item;
 }
 
-/* A line each: what a file or key brought along must not start another, nor reach the terminal. */
+/* A line each: what a file or key brought along must not start another, nor command the terminal. */
 static void print_clean(FILE *out, const char *s)
 {
-	for (; *s; s++)
-		fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, out);
+	size_t len = strlen(s);
+	char *clean = strdup(s);
+
+	if (!clean) {
+		fputs("(out of memory)", out);
+		return;
+	}
+	text_mask_controls(clean, len);
+	fwrite(clean, 1, len, out);
+	free(clean);
 }
 
 static void print_item(const struct report_item *item, FILE *out)

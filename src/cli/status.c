@@ -14,6 +14,7 @@
 #include <wchar.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "cli/cli.h"
 #include "format/utf8.h"
 
@@ -27,13 +28,6 @@ enum {
 
 /* ---- cells ---- */
 
-/* What a terminal may take for a command, or what turns the line around. */
-static bool is_control(uint32_t c)
-{
-	return c < 0x20 || (c >= 0x7f && c < 0xa0) || utf8_is_surrogate(c) || c == 0x2028 || c == 0x2029 ||
-	       (c >= 0x200e && c <= 0x200f) || (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
-}
-
 /* The first character of s: its bytes, its columns, and whether it is to be shown as '?'. */
 static size_t next_char(const char *s, size_t len, size_t *ret_columns, bool *ret_bad)
 {
@@ -41,7 +35,7 @@ static size_t next_char(const char *s, size_t len, size_t *ret_columns, bool *re
 	size_t n = utf8_decode(s, len, &c);
 	int w;
 
-	*ret_bad = n == 0 || is_control(c);
+	*ret_bad = n == 0 || text_is_control(c);
 	w = *ret_bad ? 1 : wcwidth((wchar_t)c);
 	*ret_columns = w < 0 ? 1 : (size_t)w; /* unknown to the locale: the terminal shows something */
 	return n ? n : 1;

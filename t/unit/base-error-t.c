@@ -41,6 +41,13 @@ static void controls_become_question_marks(void **state)
 	(void)state;
 	error_set(&e, EIO, "a\nb\033[1m\x7f\xc2\x9b" "c\xc3\xa4%s", "\t");
 	assert_string_equal(e.text, "a?b?[1m???c\xc3\xa4?");
+	/* Alone, overlong, cut off; bidirectional controls, line separators */
+	error_set(&e, EIO, "%s", "\x9b" "a\xc1\x9b" "b\xe2\x80");
+	assert_string_equal(e.text, "?a\xc1?b\xe2?");
+	error_set(&e, EIO, "%s", "\xe2\x80\xae\xe2\x80\x8e\xe2\x81\xa6\xe2\x80\xa8\xd8\x9c\xe2\x82\xac");
+	assert_string_equal(e.text, "??????????????\xe2\x82\xac");
+	error_prefix(&e, "%s: ", "\xc2\x85\xe9");
+	assert_string_equal(e.text, "??\xe9: ??????????????\xe2\x82\xac");
 }
 
 static void is_cut_between_characters(void **state)

@@ -31,7 +31,7 @@ static void prints_places(void **state)
 	report_add(&r, REPORT_ERROR, "orders.properties", 12, "connection.password", "no %s", "such key");
 	report_add(&r, REPORT_WARNING, "a", 0, NULL, "odd");
 	report_add(&r, REPORT_NOTE, NULL, 0, "k", "fine");
-	report_add(&r, REPORT_ERROR, NULL, 3, NULL, "x\ny");
+	report_add(&r, REPORT_ERROR, NULL, 3, NULL, "x\ny\xc2\x9b\x9b\xe2\x80\xae\xc3\xa4");
 	report_add(NULL, REPORT_ERROR, NULL, 0, NULL, "x");
 	assert_int_equal(r.len, 4);
 	assert_int_equal(r.errors, 2);
@@ -41,7 +41,7 @@ static void prints_places(void **state)
 	assert_string_equal(text, "orders.properties:12: connection.password: no such key\n"
 	                          "a: warning: odd\n"
 	                          "k: note: fine\n"
-	                          "line 3: x?y\n");
+	                          "line 3: x?y??????\xc3\xa4\n");
 	free(text);
 	report_done(&r);
 	assert_int_equal(r.len, 0);
