@@ -75,7 +75,8 @@ static int add_visible(struct buf *out, struct slice s)
 	int err = 0;
 
 	for (size_t i = 0; i < s.len && !err; i++) {
-		unsigned char c = (unsigned char)s.data[i], next = i + 1 < s.len ? (unsigned char)s.data[i + 1] : 0;
+		unsigned char c = (unsigned char)s.data[i];
+		unsigned char next = i + 1 < s.len ? (unsigned char)s.data[i + 1] : 0;
 		bool c1 = c == 0xc2 && next >= 0x80 && next <= 0x9f; /* U+0080…U+009F */
 
 		err = buf_add_char(out, c < 0x20 || c == 0x7f || c1 ? '?' : (char)c);

@@ -59,8 +59,8 @@ static int compare_refs(const void *a, const void *b)
 }
 
 /* The fields that nobody wants yet, each once, without users. */
-static int wanted_new(const struct secret *s, struct binding_ref *const *refs, size_t n, struct secret_wanted *ret,
-                      size_t *ret_n)
+static int wanted_new(const struct secret *s, struct binding_ref *const *refs, size_t n,
+                      struct secret_wanted *ret, size_t *ret_n)
 {
 	size_t n_new = 0;
 
@@ -166,8 +166,8 @@ static int ref_broken(struct binding_ref *ref, int err, struct slice provider, c
 	return 0;
 }
 
-/* The index of a secret in the binding that is being made. Nobody else becomes a user meanwhile: if the binding
- * is one already, it is the last. */
+/* The index of a secret in the binding that is being made. Nobody else becomes a user meanwhile: if the
+ * binding is one already, it is the last. */
 static size_t use_secret(struct binding *b, struct secret *s)
 {
 	struct binding_secret *bs;

@@ -73,7 +73,8 @@ static json_t *connector_secrets(const struct connector *conn, json_t *unknown)
 
 		if (!resolver_has_provider(r, source->provider)) {
 			if (source->first)
-				json_array_append_new(unknown, json_name(source->provider.data, source->provider.len));
+				json_array_append_new(unknown,
+				                      json_name(source->provider.data, source->provider.len));
 			continue;
 		}
 		buf_init(&text, LIMIT_STORED_BYTES);

@@ -180,7 +180,7 @@ static struct config *allocate(const struct measure *m)
 {
 	static_assert(alignof(struct config_value) <= alignof(struct config), "the block is aligned for all");
 	static_assert(alignof(struct config_ref) <= alignof(struct config), "the block is aligned for all");
-	static_assert(alignof(struct config_source) <= alignof(struct config), "the block is aligned for all");
+	static_assert(alignof(struct config_source) <= alignof(struct config), "the block is aligned, too");
 	size_t values = m->n_values * sizeof(struct config_value);
 	size_t refs = m->n_refs * sizeof(struct config_ref);
 	size_t sources = m->n_refs * sizeof(struct config_source); /* at most */
@@ -279,9 +279,12 @@ static void mark_providers(struct config *c, struct config_ref *const *sorted)
 	for (size_t i = 0, end; i < c->n_refs; i = end) {
 		size_t first = sorted[i]->source;
 
-		for (end = i + 1; end < c->n_refs && slice_eq(sorted[i]->provider, sorted[end]->provider); end++)
+		end = i + 1;
+		while (end < c->n_refs && slice_eq(sorted[i]->provider, sorted[end]->provider)) {
 			if (sorted[end]->source < first)
 				first = sorted[end]->source;
+			end++;
+		}
 		c->sources[first].first = true;
 	}
 }
@@ -348,7 +351,8 @@ int config_parse(struct slice text, enum config_syntax syntax, struct config **r
 	int r;
 
 	if (text.len > LIMIT_STORED_BYTES)
-		return fail_at(0, ret_line, error_set(ret_err, EFBIG, "more than %d bytes", LIMIT_STORED_BYTES));
+		return fail_at(0, ret_line,
+		               error_set(ret_err, EFBIG, "more than %d bytes", LIMIT_STORED_BYTES));
 	r = parse(text, syntax, &p, ret_line, ret_err);
 	if (r < 0)
 		return r;

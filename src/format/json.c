@@ -139,7 +139,8 @@ static int check_limits(struct slice text, unsigned *ret_line, struct error *err
 	if (depth > LIMIT_JSON_DEPTH)
 		return error_set(err, EINVAL, "%s (column %d)", explain(json_error_stack_overflow),
 		                 column_of(text, p));
-	return error_set(err, E2BIG, "more than %d values (column %d)", LIMIT_JSON_VALUES, column_of(text, p));
+	return error_set(err, E2BIG, "more than %d values (column %d)", LIMIT_JSON_VALUES,
+	                 column_of(text, p));
 }
 
 /*

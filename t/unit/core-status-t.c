@@ -2,6 +2,7 @@
  * .connectfs/status.json and .connectfs/metrics: their members and their shape.
  */
 #include "core-engine.h"
+#include "format/limits.h"
 
 #include <jansson.h>
 
@@ -199,6 +200,135 @@ static void test_not_utf8(void **state)
 	json_decref(root);
 }
 
+/* n references of a shape, in which # is a number that descends. The caller frees. */
+static char *many_refs(const char *shape, int n)
+{
+	const char *at_number = strchr(shape, '#');
+	struct buf b;
+	size_t len;
+
+	buf_init(&b, 1 << 20);
+	assert_int_equal(buf_add_str(&b, "a="), 0);
+	for (int i = n; i > 0; i--)
+		assert_int_equal(buf_addf(&b, "%.*s%05x%s", (int)(at_number - shape), shape, (unsigned)i,
+		                          at_number + 1), 0);
+	return buf_steal(&b, &len);
+}
+
+/* Opened, shown in the status and in attributes with as many references as there may be: in no time, unless
+ * something is quadratic. */
+static void test_many_refs(void **state)
+{
+	static const struct {
+		const char *name, *shape, *first, *state;
+		size_t n_secrets, n_unknown, n_listed;
+	} cases[] = {
+		{ "unknown.properties", "${u#:}", "u02710:", "ok", 0, LIMIT_STORED_REFS, 500 },
+		{ "paths.properties", "${lacked:/#:}", "lacked:/02710", "failed", LIMIT_STORED_REFS, 0, 500 },
+		{ "unmapped.properties", "${fake:unmapped:#}", "fake:unmapped", "failed", 1, 0, 1 },
+		{ "keys.properties", "${file:/none/#:k}", "file:/none/02710", "failed", LIMIT_STORED_REFS, 0, 500 },
+		{ "fields.properties", "${fake:one:#}", "fake:one", "failed", 1, 0, 1 },
+	};
+	json_t *root;
+
+	(void)state;
+	fake_set(fake("one"), "00001", "value");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char *text = many_refs(cases[i].shape, LIMIT_STORED_REFS);
+
+		put(cases[i].name, text);
+		free(text);
+	}
+	engine_make(ENGINE_MOUNT);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		cat(cases[i].name);
+		assert_string_equal(xattr(cases[i].name, "state"), cases[i].state);
+	}
+	assert_int_equal(fake("one")->fetches, 1);
+	root = status();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const json_t *v = item(root, "connectors", "name", cases[i].name);
+		struct connector *conn = conn_of(cases[i].name);
+		struct buf list;
+		size_t lines = 1;
+
+		assert_int_equal(json_array_size(json_object_get(v, "secrets")), cases[i].n_secrets);
+		assert_int_equal(json_array_size(json_object_get(v, "unknown_providers")), cases[i].n_unknown);
+		buf_init(&list, 64 * 1024);
+		assert_int_equal(connector_xattr(conn, "secrets", &list), 0);
+		assert_int_equal(strncmp(list.data, cases[i].first, strlen(cases[i].first)), 0);
+		for (size_t k = 0; k < list.len; k++)
+			lines += list.data[k] == '\n';
+		assert_int_equal(lines, cases[i].n_listed);
+		buf_reset(&list);
+		assert_int_equal(connector_xattr_list(conn, &list), 0);
+		buf_free(&list);
+		connector_unref(conn);
+	}
+	json_decref(root);
+}
+
+static void test_too_many_refs(void **state)
+{
+	char *text = many_refs("${u#:}", LIMIT_STORED_REFS + 1);
+
+	(void)state;
+	put("ok.properties", "a=1\n");
+	put("more.properties", text);
+	free(text);
+	engine_make(ENGINE_MOUNT);
+	assert_string_equal(cat("more.properties"), "EIO");
+	assert_string_equal(xattr("more.properties", "error"), "more.properties:1: more than 10000 references");
+	assert_string_equal(xattr("more.properties", "secrets"), "ENODATA");
+	assert_string_equal(cat("ok.properties"), "a=1\n");
+}
+
+/* Two connectors that want fields of one secret, in all orders and twice; one goes. */
+static void test_shared_fields(void **state)
+{
+	(void)state;
+	fake_set(fake("one"), "a", "1", "b", "2", "c", "3", "d", "4");
+	put("x.properties", "x=${fake:one:d}${fake:one:b}${fake:one:d}\n");
+	engine_make(ENGINE_MOUNT);
+	assert_string_equal(cat("x.properties"), "x=424\n");
+	assert_string_equal(fake("one")->fields, "b,d");
+	put("y.properties", "y=${fake:one:c}${fake:one:a}${fake:one:b}${fake:one:c}\n");
+	UNTIL(is_there("y.properties"));
+	assert_string_equal(cat("y.properties"), "y=3123\n");
+	assert_string_equal(fake("one")->fields, "a,b,c,d");
+	assert_int_equal(unlink(at("x.properties")), 0);
+	UNTIL(!is_there("x.properties"));
+	run_for(80); /* fresh.ms is over */
+	assert_string_equal(cat("y.properties"), "y=3123\n");
+	UNTIL(strcmp(fake("one")->fields, "a,b,c") == 0);
+}
+
+/* A line of the attribute is a secret, whatever a path holds. */
+static void test_secrets_lines(void **state)
+{
+	struct connector *conn;
+	struct buf b;
+	char *text;
+
+	(void)state;
+	put("c.properties",
+	    "x=${fake:a\\nfile/etc/b\\u001b[2J\\u0000\\u007f:k}${q\\u009b\\u00e9\\t:p:k}${::}\n");
+	text = many_refs("${fake:#", 1);
+	text = realloc(text, 100000);
+	memset(text + strlen(text), 'x', 99000);
+	strcpy(text + 99000, ":k}\n");
+	put("long.properties", text);
+	free(text);
+	engine_make(ENGINE_MOUNT);
+	assert_string_equal(xattr("c.properties", "secrets"), "fake:a?file/etc/b?[2J??\nq?\xc3\xa9?:p\n:");
+	conn = conn_of("long.properties");
+	buf_init(&b, 64 * 1024);
+	assert_int_equal(connector_xattr(conn, "secrets", &b), 0);
+	assert_int_equal(b.len, 0);
+	buf_free(&b);
+	connector_unref(conn);
+}
+
 /* ---- metrics ---- */
 
 enum { MAX_SERIES = 256 };
@@ -338,7 +468,8 @@ static void test_too_large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_empty), T(test_members), T(test_not_utf8), T(test_metrics), T(test_too_large),
+		T(test_empty), T(test_members), T(test_not_utf8), T(test_many_refs), T(test_too_many_refs),
+		T(test_shared_fields), T(test_secrets_lines), T(test_metrics), T(test_too_large),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

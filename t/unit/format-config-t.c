@@ -433,11 +433,14 @@ static void test_refs_limit(void **state)
 
 static void test_sources(void **state)
 {
-	static const char text[] = "a=${p:x:1}${q:x:1}${p:x:2}\nb=${p::1}${p:1}${r:\\u0000:1}${q:y:1}\nc=${p:x:3}";
+	static const char text[] = "a=${p:x:1}${q:x:1}${p:x:2}\n"
+	                           "b=${p::1}${p:1}${r:\\u0000:1}${q:y:1}\nc=${p:x:3}";
 	static const struct {
 		const char *provider, *path;
 		bool first;
-	} sources[] = { { "p", "x", true }, { "q", "x", true }, { "p", "", false }, { "r", NULL, true }, { "q", "y", false } };
+	} sources[] = {
+		{ "p", "x", true }, { "q", "x", true }, { "p", "", false }, { "r", NULL, true }, { "q", "y", false },
+	};
 	static const size_t of_refs[] = { 0, 1, 0, 2, 2, 3, 4, 0 };
 	struct config *c = parse(slice_str(text), CONFIG_PROPERTIES);
 

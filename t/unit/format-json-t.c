@@ -254,14 +254,16 @@ static void count_free(void *p)
 	free(head - 2);
 }
 
-/* Exactly as many values as there may be, and one more, whatever they are; and what jansson takes for them. */
+/* Exactly as many values as there may be, and one more, whatever they are; and what they cost. */
 static void test_values(void **state)
 {
 	static const struct {
 		const char *unit;
 		int each;
-	} cases[] = { { "[]", 1 }, { "{}", 1 }, { "1", 1 }, { "\"\\\",[\"", 1 }, { " [ 1 ]", 2 }, { "{\"[,\":\n[]}", 2 },
-		{ "{\"a\":1,\"b\":[]}", 3 } };
+	} cases[] = {
+		{ "[]", 1 }, { "{}", 1 }, { "1", 1 }, { "\"\\\",[\"", 1 }, { " [ 1 ]", 2 }, { "{\"[,\":\n[]}", 2 },
+		{ "{\"a\":1,\"b\":[]}", 3 },
+	};
 
 	(void)state;
 	json_set_alloc_funcs(count_malloc, count_free);
