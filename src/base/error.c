@@ -33,7 +33,8 @@ bool text_is_control(uint32_t c)
 	       (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
 }
 
-/* The first character of s: its length and value; where there is none, and of overlong forms, the byte's own. */
+/* The first character of s: its length and value; where there is none, and of overlong forms, the
+ * byte's own. */
 static size_t first_char(const unsigned char *s, size_t len, uint32_t *ret)
 {
 	static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
