@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,12 +22,13 @@ static struct pool *pool;
 
 /* What happened, over all jobs. */
 static atomic_int started, returned, freed;
-static int completed, timed_out;
+static int completed, timed_out, refused;
 static int sum;
 
 struct task {
 	int fd; /* ≥ 0: work reads it, and so waits until the test lets it go */
 	int value;
+	char key[16];
 };
 
 static int work(void *arg)
@@ -45,10 +47,12 @@ static void done(int result, void *arg)
 {
 	struct task *t = arg;
 
-	assert_true(result == t->value || result == -ETIMEDOUT);
+	assert_true(result == t->value || result == -ETIMEDOUT || result == -EBUSY);
 	completed++;
 	if (result == -ETIMEDOUT)
 		timed_out++;
+	else if (result == -EBUSY)
+		refused++;
 	else
 		sum += result;
 }
@@ -64,8 +68,21 @@ static struct pool_job *submit(int fd, int value, int64_t deadline_ms)
 	struct task *t = malloc(sizeof(*t));
 
 	assert_non_null(t);
-	*t = (struct task){ fd, value };
-	struct pool_job *j = pool_submit(pool, work, done, free_task, t, deadline_ms);
+	*t = (struct task){ .fd = fd, .value = value };
+	struct pool_job *j = pool_submit(pool, work, done, free_task, t, deadline_ms, NULL, POOL_LOCAL);
+	assert_non_null(j);
+	return j;
+}
+
+/* Of a key and a place. */
+static struct pool_job *submit_at(int fd, int value, int64_t deadline_ms, const char *key, enum pool_place place)
+{
+	struct task *t = malloc(sizeof(*t));
+
+	assert_non_null(t);
+	*t = (struct task){ .fd = fd, .value = value };
+	strcpy(t->key, key);
+	struct pool_job *j = pool_submit(pool, work, done, free_task, t, deadline_ms, t->key, place);
 	assert_non_null(j);
 	return j;
 }
@@ -74,7 +91,7 @@ static int setup(void **state)
 {
 	(void)state;
 	started = returned = freed = 0;
-	completed = timed_out = sum = 0;
+	completed = timed_out = refused = sum = 0;
 	if (loop_new(&loop) < 0)
 		return -1;
 	return pool_new(loop, &pool);
@@ -199,6 +216,93 @@ static void stuck_threads_have_a_limit(void **state)
 	close(fd[0]);
 }
 
+static void a_stuck_key_is_refused(void **state)
+{
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	assert_false(pool_has_stuck(pool));
+	submit_at(fd[0], 1, STUCK_MS, "a", POOL_LOCAL);
+	RUN_UNTIL(started, 1);
+	submit_at(fd[0], 1, STUCK_MS, "a", POOL_LOCAL); /* none is stuck yet */
+	RUN_UNTIL(started, 2);
+	RUN_UNTIL(timed_out, 2);
+	assert_true(pool_has_stuck(pool));
+	for (int i = 1; i <= 100; i++) {
+		submit_at(-1, 1, 60000, "a", POOL_LOCAL);
+		assert_int_equal(refused, i - 1); /* not from within the call */
+		RUN_UNTIL(refused, i);
+	}
+	assert_int_equal(started, 2);
+	struct pool_job *j = submit_at(-1, 1, 60000, "a", POOL_LOCAL);
+	pool_cancel(j);
+	submit_at(-1, 5, 60000, "b", POOL_LOCAL);
+	RUN_UNTIL(sum, 5);
+	RUN_UNTIL(freed, 102);
+	submit_at(-1, 5, 60000, "a", POOL_LOCAL); /* dropped or refused: freed in any case */
+	close(fd[1]);
+	RUN_UNTIL(freed, 105);
+	assert_false(pool_has_stuck(pool));
+	submit_at(-1, 7, 60000, "a", POOL_LOCAL);
+	RUN_UNTIL(sum, 12);
+	submit_at(fd[0], 1, 60000, "a", POOL_LOCAL);
+	close(fd[0]);
+}
+
+/* However many files hang, those that are known to be local are read. */
+static void local_files_always_have_threads(void **state)
+{
+	char key[16];
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	for (int i = 0; i < 200; i++) {
+		snprintf(key, sizeof(key), "%d", i);
+		submit_at(fd[0], 1, STUCK_MS / 8, key, i % 2 ? POOL_DOUBTFUL : POOL_UNKNOWN);
+	}
+	submit_at(-1, 3, 60000, "local", POOL_LOCAL);
+	RUN_UNTIL(sum, 3); /* while others wait for threads */
+	RUN_UNTIL(timed_out, 200);
+	for (int i = 200; i < 240; i++) {
+		snprintf(key, sizeof(key), "%d", i);
+		submit_at(fd[0], 1, STUCK_MS / 8, key, POOL_UNKNOWN);
+		RUN_UNTIL(timed_out, i + 1);
+	}
+	assert_true(started <= 1 + POOL_STUCK_MAX);
+	for (int i = 0; i < 20; i++)
+		submit_at(-1, 1, 60000, "local", POOL_LOCAL);
+	RUN_UNTIL(sum, 23);
+	close(fd[1]);
+	RUN_UNTIL(freed, 261);
+	submit_at(-1, 1, 60000, "0", POOL_DOUBTFUL);
+	RUN_UNTIL(sum, 24);
+	close(fd[0]);
+}
+
+/* What is doubtful leaves threads to what is merely unknown. */
+static void doubtful_files_leave_room(void **state)
+{
+	char key[16];
+	int fd[2];
+
+	(void)state;
+	assert_int_equal(pipe(fd), 0);
+	for (int i = 0; i < 100; i++) {
+		snprintf(key, sizeof(key), "%d", i);
+		submit_at(fd[0], 1, STUCK_MS / 8, key, POOL_DOUBTFUL);
+		if (i % 10 == 9)
+			RUN_UNTIL(timed_out, i + 1);
+	}
+	assert_true(started <= POOL_STUCK_MAX / 2 + 1);
+	submit_at(-1, 3, 60000, "x", POOL_UNKNOWN);
+	RUN_UNTIL(sum, 3);
+	close(fd[1]);
+	RUN_UNTIL(freed, 101);
+	close(fd[0]);
+}
+
 static void cancelled_jobs_are_not_done(void **state)
 {
 	struct pool_job *running[POOL_THREADS];
@@ -314,7 +418,7 @@ static void signals_are_blocked(void **state)
 	sigset_t set;
 
 	(void)state;
-	assert_non_null(pool_submit(pool, all_signals_blocked, note_result, no_free, NULL, 60000));
+	assert_non_null(pool_submit(pool, all_signals_blocked, note_result, no_free, NULL, 60000, NULL, POOL_LOCAL));
 	RUN_UNTIL(sum, 1);
 	pthread_sigmask(SIG_SETMASK, NULL, &set);
 	assert_false(sigismember(&set, SIGTERM));
@@ -337,7 +441,7 @@ static int one(void *arg)
 static void done_may_submit(void **state)
 {
 	(void)state;
-	assert_non_null(pool_submit(pool, one, submit_next, no_free, NULL, 60000));
+	assert_non_null(pool_submit(pool, one, submit_next, no_free, NULL, 60000, NULL, POOL_LOCAL));
 	RUN_UNTIL(sum, 11);
 }
 
@@ -350,6 +454,9 @@ int main(void)
 		TEST(runs_four_at_once),
 		TEST(stuck_threads_are_replaced),
 		TEST(stuck_threads_have_a_limit),
+		TEST(a_stuck_key_is_refused),
+		TEST(local_files_always_have_threads),
+		TEST(doubtful_files_leave_room),
 		TEST(cancelled_jobs_are_not_done),
 		TEST(a_cancelled_job_may_be_stuck),
 		TEST(free_drops_and_waits),

@@ -105,7 +105,7 @@ static int setup(void **state)
 	help_fake();
 	help_dir();
 	assert_int_equal(pool_new(loop, &pool), 0);
-	assert_int_equal(watcher_new(loop, &watcher), 0);
+	assert_int_equal(watcher_new(loop, pool, &watcher), 0);
 	make_resolver(true);
 	return 0;
 }

@@ -72,7 +72,7 @@ static int setup(void **state)
 	n_added = 0;
 	ready_err = (struct error)ERROR_INIT;
 	make_dir("s");
-	return watcher_new(env.loop, &senv.watcher);
+	return watcher_new(env.loop, env.pool, &senv.watcher);
 }
 
 static int teardown(void **state)
