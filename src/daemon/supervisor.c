@@ -342,6 +342,8 @@ static void on_ready(struct supervisor *s)
 
 static void on_notifier_lost(struct supervisor *s)
 {
+	if (s->phase == STOPPING) /* told to end */
+		return;
 	log_warn("the notifier is lost", "mountpoint", s->mountpoint, NULL);
 	kill_child(&s->notifier, SIGKILL); /* its death starts the next one */
 }

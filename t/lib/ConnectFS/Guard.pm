@@ -156,7 +156,7 @@ sub _guard {
 	my $left = _sweep(5 * $PATIENCE);
 	# The locks of supervisors that a test killed
 	my $mark = substr($BASE, rindex($BASE, '/') + 1);
-	unlink grep { index($_, $mark) >= 0 } glob '/run/connectfs/*' if $> == 0;
+	unlink grep { index($_, $mark) >= 0 } glob $> == 0 ? '/run/connectfs/*' : "/run/user/$>/connectfs/* /tmp/connectfs-$>/*";
 	if ($ENV{CONNECTFS_TEST_KEEP} || ($status && $ENV{CONNECTFS_TEST_KEEP_FAILED})) {
 		print STDERR "# kept: $BASE\n";
 	} elsif (!mounts_below($BASE)) {

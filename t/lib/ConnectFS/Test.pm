@@ -71,7 +71,7 @@ sub program { return $PROGRAM }
 sub test_program { return $TEST_PROGRAM }
 sub helper_path { return "$HELPERS/$_[0]" }
 
-# Messages in English, the lock directory of an ordinary user in the test's own
+# Messages in English, nothing of the user's own session
 $ENV{LC_ALL} = 'C.UTF-8';
 delete @ENV{qw(LANGUAGE NO_COLOR CLICOLOR_FORCE JOURNAL_STREAM NOTIFY_SOCKET)};
 mkdir base_dir() . '/run', 0700;
