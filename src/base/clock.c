@@ -3,6 +3,7 @@
  */
 #include "base/clock.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 
 enum { NS_PER_MS = 1000000 };
@@ -44,7 +45,16 @@ struct timespec clock_timespec(int64_t ns)
 
 int64_t clock_from_timespec(struct timespec ts)
 {
-	return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
+	int64_t ns;
+
+	/* Before 1970 seconds are rounded down: one of them is taken off and added to the rest, so that
+	 * the product does not leave the range where the sum would not. */
+	bool before = ts.tv_sec < 0;
+	int64_t s = (int64_t)ts.tv_sec + before;
+	int64_t rest = (int64_t)ts.tv_nsec - (before ? NS_PER_S : 0);
+	if (__builtin_mul_overflow(s, NS_PER_S, &ns) || __builtin_add_overflow(ns, rest, &ns))
+		return before ? INT64_MIN : INT64_MAX;
+	return ns;
 }
 
 char *clock_rfc3339(int64_t real_ns, char *ret)

@@ -17,6 +17,7 @@ enum { CLOCK_RFC3339_SIZE = 32 };
 char *clock_rfc3339(int64_t real_ns, char *ret);
 
 struct timespec clock_timespec(int64_t ns);
+/* Beyond what 64 bits of nanoseconds hold (the years 1678 to 2261): the first or the last moment. */
 int64_t clock_from_timespec(struct timespec ts);
 
 #endif
