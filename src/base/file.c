@@ -6,15 +6,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 enum {
 	READ_STEP = 64 * 1024,
@@ -25,7 +29,7 @@ enum {
 
 static int64_t statx_ns(struct statx_timestamp t)
 {
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+	return clock_from_timespec((struct timespec){ .tv_sec = t.tv_sec, .tv_nsec = t.tv_nsec });
 }
 
 static void stamp_from(const struct statx *stx, struct file_stamp *ret)
@@ -67,6 +71,24 @@ int file_stamp_take(const char *path, struct file_stamp *ret)
 	return 0;
 }
 
+int file_stamp_peek(const char *path, struct file_stamp *ret)
+{
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_CACHED };
+
+	if (file_is_own_mountpoint(path))
+		return -EDEADLK;
+	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR)) {
+		*ret = (struct file_stamp){ .exists = false };
+		return 0;
+	}
+	if (fd < 0)
+		return errno == ENOSYS || errno == EINVAL ? -EAGAIN : -errno; /* kernels before 5.12 */
+	int r = stamp_fd(fd, AT_STATX_DONT_SYNC, ret);
+	close(fd);
+	return r;
+}
+
 bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b)
 {
 	if (!a->exists || !b->exists)
@@ -78,8 +100,10 @@ bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b)
 bool file_stamp_is_young(const struct file_stamp *s, int64_t real_ns)
 {
 	const int64_t coarse_ns = (int64_t)FILE_STAMP_COARSE_MS * 1000000;
-	int64_t age = real_ns - s->ctime_ns;
+	int64_t age;
 
+	if (__builtin_sub_overflow(real_ns, s->ctime_ns, &age))
+		return false;
 	/* A ctime far in the future is another machine's clock or one set back: reading again and again
 	 * until that time comes would not help. */
 	return s->exists && age < coarse_ns && age > -coarse_ns;
@@ -88,42 +112,50 @@ bool file_stamp_is_young(const struct file_stamp *s, int64_t real_ns)
 /* --- where a file lies ------------------------------------------------------------------ */
 
 /* File systems whose statx is answered from this machine's memory or disks. */
-static const uint32_t local_types[] = {
-	0xef53,     /* ext2, ext3, ext4 */
-	0x58465342, /* xfs */
-	0x9123683e, /* btrfs */
-	0x73727279, /* btrfs, in a test */
-	0xf2f52010, /* f2fs */
-	0x2fc12fc1, /* zfs */
-	0xca451a4e, /* bcachefs */
-	0x3153464a, /* jfs */
-	0x52654973, /* reiserfs */
-	0x3434,     /* nilfs2 */
-	0x4d44,     /* vfat */
-	0x2011bab0, /* exfat */
-	0x7366746e, /* ntfs3 */
-	0x9660,     /* iso9660 */
-	0x15013346, /* udf */
-	0x73717368, /* squashfs */
-	0xe0f5e1e2, /* erofs */
-	0x28cd3d45, /* cramfs */
-	0x24051905, /* ubifs */
-	0x72b6,     /* jffs2 */
-	0x01021994, /* tmpfs */
-	0x858458f6, /* ramfs */
-	0x958458f6, /* hugetlbfs */
-	0x794c7630, /* overlayfs */
-	0x9fa0,     /* proc */
-	0x62656572, /* sysfs */
-	0x64626720, /* debugfs */
-	0x74726163, /* tracefs */
-	0x62656570, /* configfs */
-	0x73636673, /* securityfs */
-	0x1cd1,     /* devpts */
-	0x27e0eb,   /* cgroup */
-	0x63677270, /* cgroup2 */
-	0xde5e81e4, /* efivarfs */
+static const struct {
+	uint32_t type;    /* statfs' f_type */
+	const char *name; /* in /proc/self/mountinfo */
+} local_types[] = {
+	{ 0xef53, "ext4" },
+	{ 0xef53, "ext3" },
+	{ 0xef53, "ext2" },
+	{ 0x58465342, "xfs" },
+	{ 0x9123683e, "btrfs" },
+	{ 0x73727279, "btrfs" }, /* in a test */
+	{ 0xf2f52010, "f2fs" },
+	{ 0x2fc12fc1, "zfs" },
+	{ 0xca451a4e, "bcachefs" },
+	{ 0x3153464a, "jfs" },
+	{ 0x52654973, "reiserfs" },
+	{ 0x3434, "nilfs2" },
+	{ 0x4d44, "vfat" },
+	{ 0x2011bab0, "exfat" },
+	{ 0x7366746e, "ntfs3" },
+	{ 0x9660, "iso9660" },
+	{ 0x15013346, "udf" },
+	{ 0x73717368, "squashfs" },
+	{ 0xe0f5e1e2, "erofs" },
+	{ 0x28cd3d45, "cramfs" },
+	{ 0x24051905, "ubifs" },
+	{ 0x72b6, "jffs2" },
+	{ 0x01021994, "tmpfs" },
+	{ 0x01021994, "devtmpfs" },
+	{ 0x858458f6, "ramfs" },
+	{ 0x858458f6, "rootfs" },
+	{ 0x958458f6, "hugetlbfs" },
+	{ 0x794c7630, "overlay" },
+	{ 0x9fa0, "proc" },
+	{ 0x62656572, "sysfs" },
+	{ 0x64626720, "debugfs" },
+	{ 0x74726163, "tracefs" },
+	{ 0x62656570, "configfs" },
+	{ 0x73636673, "securityfs" },
+	{ 0x1cd1, "devpts" },
+	{ 0x27e0eb, "cgroup" },
+	{ 0x63677270, "cgroup2" },
+	{ 0xde5e81e4, "efivarfs" },
 };
+enum { LOCAL_TYPES = sizeof(local_types) / sizeof(local_types[0]) };
 
 bool file_is_local(int fd)
 {
@@ -131,10 +163,73 @@ bool file_is_local(int fd)
 
 	if (fstatfs(fd, &sf) < 0)
 		return false;
-	for (size_t i = 0; i < sizeof(local_types) / sizeof(local_types[0]); i++)
-		if ((uint32_t)sf.f_type == local_types[i])
+	for (size_t i = 0; i < LOCAL_TYPES; i++)
+		if ((uint32_t)sf.f_type == local_types[i].type)
 			return true;
 	return false;
+}
+
+static bool is_local_type(const char *name)
+{
+	for (size_t i = 0; i < LOCAL_TYPES; i++)
+		if (strcmp(local_types[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* mountinfo writes blanks and backslashes as three octal digits. */
+static void unescape(char *s)
+{
+	char *to = s;
+
+	for (; *s; s++, to++) {
+		*to = *s;
+		if (s[0] == '\\' && s[1] && s[2] && s[3]) {
+			*to = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+			s += 3;
+		}
+	}
+	*to = '\0';
+}
+
+static bool lies_below(const char *path, const char *dir)
+{
+	size_t n = strlen(dir);
+
+	return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/' || n == 1);
+}
+
+bool file_mount_is_local(const char *path)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char normal[PATH_MAX], *line = NULL;
+	bool local = false;
+	size_t size = 0, best = 0;
+
+	if (f && path[0] == '/' && file_normalize(path, normal, sizeof(normal)) == 0) {
+		while (getline(&line, &size, f) > 0) {
+			/* "36 35 98:0 /root /mount/point rw,noatime shared:1 - ext4 /dev/sda rw" */
+			char *at = line, *end = NULL, type[32];
+			for (int i = 0; at && i < 4; i++)
+				at = strchr(at + (i > 0), ' ');
+			if (at)
+				end = strchr(++at, ' ');
+			char *dash = end ? strstr(end, " - ") : NULL;
+			if (!dash || sscanf(dash, " - %31s", type) != 1)
+				continue;
+			*end = '\0';
+			unescape(at);
+			/* Of two on one place the later lies on top. */
+			if (lies_below(normal, at) && strlen(at) >= best) {
+				best = strlen(at);
+				local = is_local_type(type);
+			}
+		}
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return local;
 }
 
 static atomic_ullong own_device;
@@ -183,11 +278,8 @@ bool file_is_own_mountpoint(const char *path)
 	if (path[0] != '/' || file_normalize(path, normal, sizeof(normal)) < 0)
 		return false;
 	pthread_rwlock_rdlock(&own_lock);
-	if (own_mountpoint) {
-		size_t n = strlen(own_mountpoint);
-		own = strncmp(normal, own_mountpoint, n) == 0 &&
-		      (normal[n] == '\0' || normal[n] == '/' || n == 1);
-	}
+	if (own_mountpoint)
+		own = lies_below(normal, own_mountpoint);
 	pthread_rwlock_unlock(&own_lock);
 	return own;
 }
@@ -370,7 +462,8 @@ int file_read_fd(int fd, struct buf *out, struct file_read *ret, struct error *r
 }
 
 /* Opens for reading what the O_PATH descriptor stands for, so that no symlink swapped meanwhile leads
- * to a device or onto our mount. Without /proc only the path is left, and file_read_fd checks again. */
+ * to a device or onto our mount. Without /proc only the path is left (NULL: may not be used), and
+ * file_read_fd checks again. */
 static int open_for_reading(int path_fd, const char *path)
 {
 	const int flags = O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
@@ -378,12 +471,54 @@ static int open_for_reading(int path_fd, const char *path)
 
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", path_fd);
 	int fd = open(link, flags);
-	if (fd < 0 && errno == ENOENT)
+	if (fd < 0 && errno == ENOENT && path)
 		fd = open(path, flags);
 	return fd < 0 ? -errno : fd;
 }
 
+int file_real_path(int fd, char *ret)
+{
+	static const char deleted[] = " (deleted)";
+	const size_t n_deleted = sizeof(deleted) - 1;
+	struct stat a, b;
+	char link[32];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, ret, PATH_MAX);
+	if (n < 0)
+		return -errno;
+	if (n == PATH_MAX)
+		return -ENAMETOOLONG;
+	ret[n] = '\0';
+	if (ret[0] != '/')
+		return -ENOENT;
+	/* Replaced or removed since it was opened: the kernel tells its last name, with this after it,
+	 * unless that is a name that somebody has chosen. */
+	if ((size_t)n > n_deleted && strcmp(ret + n - n_deleted, deleted) == 0 &&
+	    (lstat(ret, &a) < 0 || fstat(fd, &b) < 0 || a.st_ino != b.st_ino || a.st_dev != b.st_dev))
+		ret[(size_t)n - n_deleted] = '\0';
+	return 0;
+}
+
+static int check_permit(int fd, int (*permit)(const char *real, void *arg), void *arg, struct error *ret_err)
+{
+	char real[PATH_MAX];
+
+	if (!permit)
+		return 0;
+	int r = file_real_path(fd, real);
+	if (r < 0)
+		return fail(ret_err, -r);
+	return permit(real, arg) == 0 ? 0 : -EACCES;
+}
+
 int file_read_all(const char *path, struct buf *out, struct file_read *ret, struct error *ret_err)
+{
+	return file_read_permitted(path, NULL, NULL, out, ret, ret_err);
+}
+
+int file_read_permitted(const char *path, int (*permit)(const char *real, void *arg), void *arg,
+                        struct buf *out, struct file_read *ret, struct error *ret_err)
 {
 	struct file_read f = { .local = false };
 	int fd = -1;
@@ -401,9 +536,11 @@ int file_read_all(const char *path, struct buf *out, struct file_read *ret, stru
 		r = fail(ret_err, -r);
 	else
 		r = check_kind(&f.stamp, ret_err);
+	if (r == 0)
+		r = check_permit(path_fd, permit, arg, ret_err);
 	if (r == 0) {
 		f.local = file_is_local(path_fd);
-		fd = open_for_reading(path_fd, path);
+		fd = open_for_reading(path_fd, permit ? NULL : path);
 		if (fd < 0)
 			r = fail(ret_err, -fd);
 	}

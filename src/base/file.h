@@ -26,6 +26,10 @@ enum { FILE_STAMP_COARSE_MS = 20 };
 /* Follows symlinks. A file that isn't there (ENOENT, ENOTDIR) is 0 with exists=false; other
  * errors are -errno. May block on a remote file system. */
 int file_stamp_take(const char *path, struct file_stamp *ret);
+/* The same, but it never waits: -EAGAIN where the kernel would have to ask a file system for what it
+ * doesn't have in memory. So for any thread, also for a path that may have come to lead to a file
+ * system that hangs. What was read a moment ago is in memory, as a rule; so -EAGAIN means: read it. */
+int file_stamp_peek(const char *path, struct file_stamp *ret);
 bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b);
 /* Was the ctime younger than FILE_STAMP_COARSE_MS at real_ns? Then read again later. */
 bool file_stamp_is_young(const struct file_stamp *s, int64_t real_ns);
@@ -33,6 +37,8 @@ bool file_stamp_is_young(const struct file_stamp *s, int64_t real_ns);
 /* True where a statx can be trusted not to block: a file system of this machine that is
  * neither FUSE nor a network's nor an automount. By statfs f_type; unknown types are remote. */
 bool file_is_local(int fd);
+/* The same by the path's name and the table of mounts alone; symlinks are not followed. Never waits. */
+bool file_mount_is_local(const char *path);
 
 /* The device number no file may lie on: our own mount (0: none yet). Reading it would wait for
  * ourselves. Set by the worker when it has the device; any thread. */
@@ -56,6 +62,13 @@ struct file_read {
  * ret->stamp is filled as far as known also on failure. May block: for the pool.
  */
 int file_read_all(const char *path, struct buf *out, struct file_read *ret, struct error *ret_err);
+/* The same, where permit(real path, arg) says 0 of the file that has been opened, whatever the path leads
+ * to by then; else -EACCES without a sentence, and nothing was read of it. */
+int file_read_permitted(const char *path, int (*permit)(const char *real, void *arg), void *arg,
+                        struct buf *out, struct file_read *ret, struct error *ret_err);
+/* The path of what an open descriptor stands for, from the kernel: where it is now, or where it was when
+ * it was removed. PATH_MAX bytes. 0 or -errno. */
+int file_real_path(int fd, char *ret);
 /* The same for a descriptor that the caller opened with openat(), name being only for messages. */
 int file_read_fd(int fd, struct buf *out, struct file_read *ret, struct error *ret_err);
 
