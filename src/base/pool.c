@@ -4,7 +4,8 @@
  * A job is held by the loop's side until done was called, and by the thread's side until work has
  * returned; refs counts these, and the last one out calls free_arg. Results go through a list and an
  * eventfd of the pool's own, so that nothing of it is left in the loop when it is freed. A job whose
- * deadline passed while it ran is "overdue": its thread is stuck. All state is under one mutex.
+ * deadline passed while it ran is "overdue": its thread is stuck. Of the jobs that wait, the oldest whose
+ * place may take one more thread comes first. All state is under one mutex.
  */
 #include "base/pool.h"
 
@@ -12,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +34,9 @@ struct pool_job {
 	void *arg;
 	struct loop_timer *timer; /* the loop's side only */
 	int64_t deadline_ms;      /* clock_mono_ms() */
+	const char *key;          /* in arg, or NULL */
+	enum pool_place place;
+	uint64_t no;              /* the order of submission */
 	enum job_state state;
 	int result;
 	int refs;
@@ -67,7 +72,9 @@ struct pool {
 	pthread_mutex_t mutex;
 	pthread_cond_t queued;   /* a job came, or the end */
 	pthread_cond_t returned; /* a work returned; waited for with a deadline */
-	struct job_list queue, finished;
+	struct job_list queues[POOL_PLACES], finished;
+	unsigned running[POOL_PLACES]; /* jobs that are not overdue */
+	uint64_t submitted;
 	struct slot slots[SLOTS];
 	unsigned threads; /* live */
 	unsigned idle;    /* of these, waiting for a job */
@@ -118,6 +125,58 @@ static void list_remove(struct job_list *l, struct pool_job *j)
 	l->len--;
 }
 
+/* How many jobs of the place may begin now. */
+static unsigned room(const struct pool *p, enum pool_place place)
+{
+	static const struct {
+		unsigned running, stuck;
+	} limits[POOL_PLACES] = {
+		[POOL_LOCAL] = { POOL_THREADS, POOL_THREADS + POOL_STUCK_MAX },
+		[POOL_UNKNOWN] = { POOL_THREADS - 1, POOL_STUCK_MAX - 1 },
+		[POOL_DOUBTFUL] = { POOL_THREADS / 2, POOL_STUCK_MAX / 2 - 1 },
+	};
+	unsigned running = 0;
+
+	for (int i = (int)place; i < POOL_PLACES; i++)
+		running += p->running[i];
+	return running < limits[place].running && p->overdue <= limits[place].stuck ?
+	       limits[place].running - running : 0;
+}
+
+/* How many of the jobs that wait might begin now. */
+static size_t runnable(const struct pool *p)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < POOL_PLACES; i++) {
+		unsigned most = room(p, (enum pool_place)i);
+		n += p->queues[i].len < most ? p->queues[i].len : most;
+	}
+	return n;
+}
+
+static struct pool_job *take_next(struct pool *p)
+{
+	struct pool_job *oldest = NULL;
+
+	for (int i = 0; i < POOL_PLACES; i++) {
+		struct pool_job *j = p->queues[i].first;
+		if (j && (!oldest || j->no < oldest->no) && room(p, (enum pool_place)i) > 0)
+			oldest = j;
+	}
+	return oldest ? list_take_first(&p->queues[oldest->place]) : NULL;
+}
+
+static bool is_stuck(const struct pool *p, const char *key)
+{
+	for (unsigned i = 0; key && p->overdue > 0 && i < SLOTS; i++) {
+		const struct pool_job *j = p->slots[i].state == SLOT_LIVE ? p->slots[i].job : NULL;
+		if (j && j->overdue && j->key && strcmp(j->key, key) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Threads that count: those that are not stuck, and those that are beyond POOL_STUCK_MAX. */
 static unsigned counted(const struct pool *p)
 {
@@ -161,6 +220,7 @@ static void run_job(struct slot *slot, struct pool_job *j)
 
 	j->state = JOB_RUNNING;
 	j->refs++;
+	p->running[j->place]++;
 	slot->job = j;
 	pthread_mutex_unlock(&p->mutex);
 	int result = j->work(j->arg);
@@ -172,7 +232,9 @@ static void run_job(struct slot *slot, struct pool_job *j)
 	bool last = --j->refs == 0;
 	if (j->overdue) {
 		p->overdue--;
+		pthread_cond_broadcast(&p->queued); /* others may have room now, if this thread ends */
 	} else {
+		p->running[j->place]--;
 		list_append(&p->finished, j);
 		if (!p->ending)
 			tell_loop(p);
@@ -193,7 +255,7 @@ static void *thread_main(void *arg)
 	pthread_mutex_lock(&p->mutex);
 	/* A thread that was stuck and finds its place taken ends. */
 	while (!p->ending && counted(p) <= POOL_THREADS) {
-		struct pool_job *j = list_take_first(&p->queue);
+		struct pool_job *j = take_next(p);
 		if (j) {
 			run_job(slot, j);
 			continue;
@@ -231,7 +293,7 @@ static void start_thread(struct pool *p)
 	sigset_t all, old;
 	struct slot *s;
 
-	if (p->queue.len <= p->idle || counted(p) >= POOL_THREADS || !(s = free_slot(p)))
+	if (runnable(p) <= p->idle || counted(p) >= POOL_THREADS || !(s = free_slot(p)))
 		return;
 	*s = (struct slot){ .pool = p, .state = SLOT_LIVE };
 	sigfillset(&all);
@@ -266,6 +328,13 @@ static void complete(struct pool_job *j, int result)
 		job_free(j);
 }
 
+static void set_overdue(struct pool *p, struct pool_job *j)
+{
+	j->overdue = true;
+	p->overdue++;
+	p->running[j->place]--;
+}
+
 static void on_deadline(void *arg)
 {
 	struct pool_job *j = arg;
@@ -277,10 +346,10 @@ static void on_deadline(void *arg)
 		return;
 	}
 	if (j->state == JOB_QUEUED) {
-		list_remove(&p->queue, j);
+		list_remove(&p->queues[j->place], j);
 	} else {
-		j->overdue = true;
-		p->overdue++;
+		set_overdue(p, j);
+		pthread_cond_broadcast(&p->queued);
 		start_thread(p);
 	}
 	pthread_mutex_unlock(&p->mutex);
@@ -295,8 +364,11 @@ static void on_finished(int fd, void *arg)
 
 	if (read(fd, &count, sizeof(count)) < 0)
 		return; /* EAGAIN, EINTR: the loop calls again where there is something */
-	/* Those that are there now: one by one, since done may cancel the next. */
-	for (;;) {
+	pthread_mutex_lock(&p->mutex);
+	size_t n = p->finished.len;
+	pthread_mutex_unlock(&p->mutex);
+	/* Those that are there now: one by one, since done may cancel the next, or submit another. */
+	while (n-- > 0) {
 		pthread_mutex_lock(&p->mutex);
 		j = list_take_first(&p->finished);
 		pthread_mutex_unlock(&p->mutex);
@@ -306,15 +378,40 @@ static void on_finished(int fd, void *arg)
 	}
 }
 
+/* False: there is not even one thread, which is as good as out of memory. With the mutex. */
+static bool enqueue(struct pool *p, struct pool_job *j)
+{
+	struct job_list *queue = &p->queues[j->place];
+
+	if (is_stuck(p, j->key)) {
+		j->state = JOB_FINISHED;
+		j->result = -EBUSY;
+		loop_timer_stop(j->timer);
+		list_append(&p->finished, j);
+		tell_loop(p);
+		return true;
+	}
+	j->no = p->submitted++;
+	list_append(queue, j);
+	start_thread(p);
+	if (p->threads == 0) {
+		list_remove(queue, j);
+		return false;
+	}
+	pthread_cond_signal(&p->queued);
+	return true;
+}
+
 struct pool_job *pool_submit(struct pool *p, int (*work)(void *arg), void (*done)(int result, void *arg),
-                             void (*free_arg)(void *arg), void *arg, int64_t deadline_ms)
+                             void (*free_arg)(void *arg), void *arg, int64_t deadline_ms, const char *key,
+                             enum pool_place place)
 {
 	struct pool_job *j = malloc(sizeof(*j));
 
 	if (!j)
 		return NULL;
 	*j = (struct pool_job){ .pool = p, .work = work, .done = done, .free_arg = free_arg, .arg = arg,
-		                .state = JOB_QUEUED, .refs = 1 };
+		                .state = JOB_QUEUED, .refs = 1, .key = key, .place = place };
 	j->timer = loop_timer_new(p->loop, on_deadline, j);
 	if (!j->timer) {
 		free(j);
@@ -325,18 +422,13 @@ struct pool_job *pool_submit(struct pool *p, int (*work)(void *arg), void (*done
 	loop_timer_set(j->timer, deadline_ms);
 
 	pthread_mutex_lock(&p->mutex);
-	list_append(&p->queue, j);
-	start_thread(p);
-	if (p->threads == 0) {
-		/* Not even one: as good as out of memory. */
-		list_remove(&p->queue, j);
-		pthread_mutex_unlock(&p->mutex);
+	bool ok = enqueue(p, j);
+	pthread_mutex_unlock(&p->mutex);
+	if (!ok) {
 		loop_timer_free(j->timer);
 		free(j);
 		return NULL;
 	}
-	pthread_cond_signal(&p->queued);
-	pthread_mutex_unlock(&p->mutex);
 	return j;
 }
 
@@ -348,11 +440,19 @@ void pool_cancel(struct pool_job *j)
 	pthread_mutex_lock(&p->mutex);
 	bool queued = j->state == JOB_QUEUED;
 	if (queued)
-		list_remove(&p->queue, j);
+		list_remove(&p->queues[j->place], j);
 	pthread_mutex_unlock(&p->mutex);
 	/* A running one keeps its deadline, since its thread may be stuck as well as any. */
 	if (queued)
 		complete(j, -ECANCELED);
+}
+
+bool pool_has_stuck(struct pool *p)
+{
+	pthread_mutex_lock(&p->mutex);
+	bool any = p->overdue > 0;
+	pthread_mutex_unlock(&p->mutex);
+	return any;
 }
 
 int pool_new(struct loop *loop, struct pool **ret)
@@ -369,7 +469,8 @@ int pool_new(struct loop *loop, struct pool **ret)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&p->returned, &attr);
 	pthread_condattr_destroy(&attr);
-	list_init(&p->queue);
+	for (int i = 0; i < POOL_PLACES; i++)
+		list_init(&p->queues[i]);
 	list_init(&p->finished);
 	p->loop = loop;
 	p->refs = 1;
@@ -404,8 +505,7 @@ static int64_t next_deadline(struct pool *p, int64_t now)
 			next = j->deadline_ms < next ? j->deadline_ms : next;
 			continue;
 		}
-		j->overdue = true;
-		p->overdue++;
+		set_overdue(p, j);
 		loop_timer_free(j->timer);
 		j->timer = NULL;
 		j->refs--;
@@ -472,7 +572,8 @@ void pool_free(struct pool *p)
 		pthread_join(join[i], NULL);
 
 	/* No thread looks at these any more: those that are stuck have no job in them. */
-	drop_jobs(&p->queue);
+	for (int i = 0; i < POOL_PLACES; i++)
+		drop_jobs(&p->queues[i]);
 	drop_jobs(&p->finished);
 	pthread_mutex_lock(&p->mutex);
 	bool last = --p->refs == 0;

@@ -5,6 +5,10 @@
  * deadline: when it passes, the job is completed with -ETIMEDOUT, and the thread that is stuck
  * in it no longer counts, so another takes its place (POOL_STUCK_MAX stuck threads at most;
  * beyond that jobs wait, and time out). All threads block all signals.
+ *
+ * One file system that hangs must not take the threads from all others. So a job has a key, what it
+ * looks at: while one is stuck with that key, no other begins. And a job has a place, as far as it is
+ * known: the less it is trusted to answer, the fewer threads it may take, running or stuck.
  */
 #ifndef CONNECTFS_BASE_POOL_H
 #define CONNECTFS_BASE_POOL_H
@@ -19,6 +23,15 @@ enum {
 	POOL_STUCK_MAX = 16
 };
 
+/* Where a job looks; by that, how many such jobs (and those of the places below) may run at a time,
+ * and beyond how many stuck ones (of any place) none begins. */
+enum pool_place {
+	POOL_LOCAL,    /* a local file system, as the last look said: all threads, whatever is stuck */
+	POOL_UNKNOWN,  /* never looked at: all threads but one, and none beyond POOL_STUCK_MAX */
+	POOL_DOUBTFUL, /* a network's or FUSE's, or it gave no answer last time: half of each */
+	POOL_PLACES
+};
+
 struct pool;
 struct pool_job;
 
@@ -30,12 +43,16 @@ void pool_free(struct pool *p);
 /*
  * Runs work(arg) in a thread of the pool, then done(result, arg) in the loop's thread, where
  * result is work's, or -ETIMEDOUT when deadline_ms (from now) passed first, also while the job
- * was still queued. After done no callback touches arg but free_arg(arg), which runs once
+ * was still queued, or -EBUSY (in a later turn of the loop) when a job of the same key passed its
+ * deadline and is stuck still. key: what is looked at, a path as a rule; it belongs to arg. After done no callback touches arg but free_arg(arg), which runs once
  * work has returned as well, in whichever thread comes last (so free_arg must be safe in any).
  * work must touch only arg. Loop's thread only. NULL: out of memory (nothing is called).
  */
 struct pool_job *pool_submit(struct pool *p, int (*work)(void *arg), void (*done)(int result, void *arg),
-                             void (*free_arg)(void *arg), void *arg, int64_t deadline_ms);
+                             void (*free_arg)(void *arg), void *arg, int64_t deadline_ms, const char *key,
+                             enum pool_place place);
+/* Is anything stuck? Loop's thread. */
+bool pool_has_stuck(struct pool *p);
 /* done will not be called; free_arg will. Loop's thread, before done. */
 void pool_cancel(struct pool_job *job);
 

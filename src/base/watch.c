@@ -1,16 +1,19 @@
 /*
  * Watches on paths, through inotify.
  *
- * A watch subscribes to (directory, name) for each step of its path, from the root on and through every
- * symlink, so that whatever replaces a step is seen in the directory that holds it; a step that is
- * missing is seen when it comes. Directories are watched before they are looked into, so that a
- * change meanwhile is an event and not lost. On such an event the path is walked anew; subscriptions
- * are made before old ones go, so that the kernel's watches stay.
+ * A watch subscribes to (directory, name) for each step of its path (base/walk.h). When one of these
+ * changes, the path is walked anew; subscriptions are made before old ones go, so that the kernel's
+ * watches stay.
  *
  *     kdir (a kernel watch) ── nodes (names in it) ── subs ── watches
  *
  * An event finds its node by one hash lookup. Callbacks about files run when all events are read, once
  * for each watch; callbacks about entries of a directory run at once.
+ *
+ * A walk runs in the pool, and the watches that it makes tell events before we know what for. So while
+ * walks are under way, what is heard is kept ("recent"), and heard once more by the subscriptions that
+ * are new when a walk ends. That an old kernel watch is gone is kept there as well: a walk that had been
+ * given it is then repeated.
  */
 #include "base/watch.h"
 
@@ -23,21 +26,18 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/strmap.h"
+#include "base/walk.h"
 
 enum {
-	SYMLINKS_MAX = 40, /* as the kernel */
 	RETRY_MS = 1000,
+	RETRIES_MAX = WATCH_BLIND_MAX_MS / RETRY_MS,
+	WALK_MS = 10000,    /* then the watch is blind */
+	RECENT_MAX = 4096,  /* names; beyond that all who walk walk once more */
 	READ_SIZE = 64 * 1024
 };
-
-#define MASK_STRUCTURE (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_ATTRIB)
-#define MASK_SELF (IN_DELETE_SELF | IN_MOVE_SELF)
-#define MASK_STEP (MASK_STRUCTURE | MASK_SELF)
-#define MASK_FINAL (MASK_STEP | IN_MODIFY | IN_CLOSE_WRITE)
 
 /* A kernel watch: a directory, or a file that is a mount point of its own. */
 struct kdir {
@@ -50,6 +50,8 @@ struct node {
 	struct kdir *dir;
 	struct node *prev, *next; /* in dir */
 	struct sub *subs;
+	uint64_t mark;            /* of the walk that takes stock of a watch's old subs */
+	bool mark_final;
 	size_t key_len;
 	char key[]; /* of watcher.nodes */
 };
@@ -59,7 +61,23 @@ struct sub {
 	struct watch *watch;
 	struct sub *prev, *next; /* in node */
 	struct sub *step;        /* next of the same watch */
+	uint64_t walk_no;
 	bool final;              /* the file itself, and not a step on the way to it */
+};
+
+/* What was heard of a name while walks are under way. */
+struct recent {
+	uint64_t serial; /* of the last event */
+	uint32_t mask;   /* of all of them */
+};
+
+/* A walk in the pool. */
+struct walking {
+	struct walk *walk;
+	struct watch *watch;
+	struct watcher *watcher;
+	struct pool_job *job;
+	uint64_t serial; /* of the last event before it */
 };
 
 struct watch {
@@ -69,19 +87,32 @@ struct watch {
 	void (*fn)(unsigned events, const char *name, void *arg);
 	void *arg;
 	struct sub *subs;
+	struct walking *walking; /* NULL: none is under way */
+	struct file_stamp known; /* before the first walk, if has_known */
 	unsigned events; /* to be told */
+	unsigned held;   /* to be told when the walk has ended */
+	unsigned retries, wait; /* while blind: ticks of RETRY_MS between looks, and until the next one */
 	bool stale;      /* the path must be walked anew */
-	bool blind;      /* something of it can't be watched: looked at every RETRY_MS */
-	bool is_dir;
+	bool blind;      /* something of it can't be watched */
+	bool began;      /* it has been walked */
+	bool writing;    /* as told last */
+	bool is_dir, has_known;
 	char path[];
 };
 
 struct watcher {
-	int fd;
+	struct pool *pool;
+	struct inotify *inotify;
+	int fd; /* its */
 	struct loop_fd *readable;
 	struct loop_timer *retry;
 	struct strmap *kdirs; /* wd → kdir */
 	struct strmap *nodes; /* wd and name → node */
+	struct strmap *recent; /* as nodes → struct recent */
+	uint64_t serial;       /* of events */
+	uint64_t lost;         /* up to this one recent has been forgotten */
+	uint64_t walk_no;
+	size_t n_walking;
 	struct watch *watches;
 	struct watch *pending, *pending_last;
 	struct sub *iter; /* next one of the node whose callbacks run */
@@ -120,7 +151,62 @@ static struct node *find_node(struct watcher *w, int wd, const char *name)
 	return len > NAME_MAX ? NULL : strmap_get(w->nodes, node_key(room, wd, name, len));
 }
 
-/* --- subscriptions ---------------------------------------------------------------------- */
+/* --- kernel watches and subscriptions ---------------------------------------------------------------------- */
+
+static void recent_clear(struct watcher *w)
+{
+	struct slice key;
+	size_t pos = 0;
+	void *value;
+
+	while (strmap_len(w->recent) > 0 && strmap_next(w->recent, &pos, &key, &value)) {
+		strmap_del(w->recent, key);
+		free(value);
+	}
+}
+
+/* Keeps what was heard of a name (NULL: of the directory itself) for the walks under way. */
+static void recent_add(struct watcher *w, int wd, const char *name, uint32_t mask)
+{
+	char room[KEY_MAX];
+	struct slice key = node_key(room, wd, name, name ? strlen(name) : 0);
+
+	w->serial++;
+	if (w->n_walking == 0)
+		return;
+	struct recent *r = strmap_get(w->recent, key);
+	if (!r && strmap_len(w->recent) < RECENT_MAX) {
+		r = calloc(1, sizeof(*r));
+		if (r && strmap_put(w->recent, key, r, NULL) < 0) {
+			free(r);
+			r = NULL;
+		}
+	}
+	if (!r) {
+		recent_clear(w);
+		w->lost = w->serial;
+		return;
+	}
+	r->serial = w->serial;
+	if (mask & (WALK_STRUCTURE | IN_CLOSE_WRITE))
+		r->mask &= ~(uint32_t)IN_MODIFY; /* that writing has ended */
+	r->mask |= mask;
+}
+
+/* What was heard of it after an event. */
+static uint32_t recent_get(struct watcher *w, int wd, const char *name, uint64_t since)
+{
+	char room[KEY_MAX];
+	const struct recent *r = strmap_get(w->recent, node_key(room, wd, name, name ? strlen(name) : 0));
+
+	return r && r->serial > since ? r->mask : 0;
+}
+
+static void kernel_drop(struct watcher *w, int wd)
+{
+	inotify_rm_watch(w->fd, wd);
+	recent_add(w, wd, NULL, IN_IGNORED); /* a walk may have been given it just before */
+}
 
 static void kdir_release(struct watcher *w, struct kdir *d)
 {
@@ -128,30 +214,36 @@ static void kdir_release(struct watcher *w, struct kdir *d)
 		return;
 	if (d->wd >= 0) {
 		strmap_del(w->kdirs, kdir_key(&d->wd));
-		inotify_rm_watch(w->fd, d->wd);
+		kernel_drop(w, d->wd);
 	}
 	free(d);
 }
 
-static struct kdir *kdir_get(struct watcher *w, const char *path, uint32_t mask)
+/* NULL: out of memory. */
+static struct kdir *kdir_get(struct watcher *w, int wd)
 {
-	int wd = inotify_add_watch(w->fd, path, mask | IN_MASK_ADD | IN_EXCL_UNLINK);
-
-	if (wd < 0)
-		return NULL;
 	struct kdir *d = strmap_get(w->kdirs, kdir_key(&wd));
+
 	if (d)
 		return d;
 	d = malloc(sizeof(*d));
-	if (d) {
-		*d = (struct kdir){ .wd = wd };
-		if (strmap_put(w->kdirs, kdir_key(&wd), d, NULL) == 0)
-			return d;
-		free(d);
-	}
-	inotify_rm_watch(w->fd, wd);
-	errno = ENOMEM;
+	if (!d)
+		return NULL;
+	*d = (struct kdir){ .wd = wd };
+	if (strmap_put(w->kdirs, kdir_key(&wd), d, NULL) == 0)
+		return d;
+	free(d);
 	return NULL;
+}
+
+/* Watches that a walk made for nobody. */
+static void drop_orphans(struct watcher *w)
+{
+	int wd;
+
+	while ((wd = inotify_take_orphan(w->inotify)) >= 0)
+		if (!strmap_get(w->kdirs, kdir_key(&wd)))
+			kernel_drop(w, wd);
 }
 
 static void node_release(struct watcher *w, struct node *n)
@@ -219,207 +311,37 @@ static void subs_free(struct watcher *w, struct sub *s)
 	}
 }
 
-/* Subscribes x to a name (or NULL: to all) in the directory at path, and puts that into *subs.
- * 0 or -errno. */
-static int subscribe(struct watch *x, const char *path, const char *name, size_t name_len, uint32_t mask,
-                     struct sub **subs)
+/* Subscribes x to what a walk found, and puts that into *subs. 0 or -ENOMEM. */
+static int subscribe(struct watch *x, const struct walk_step *step, struct sub **subs)
 {
 	struct watcher *w = x->watcher;
-	struct kdir *d = kdir_get(w, path, mask);
+	struct kdir *d = kdir_get(w, step->wd);
 
 	if (!d)
-		return -errno;
-	struct node *n = node_get(w, d, name, name_len);
+		return -ENOMEM;
+	struct node *n = node_get(w, d, step->name, step->name ? strlen(step->name) : 0);
 	if (!n) {
 		kdir_release(w, d);
 		return -ENOMEM;
 	}
-	bool final = (mask & IN_MODIFY) != 0;
-	for (struct sub *s = *subs; s; s = s->step) {
-		if (s->node == n) {
-			s->final |= final;
-			return 0;
-		}
+	/* The way may come by the same place twice; then it is the newest here. */
+	struct sub *s = n->subs;
+	if (s && s->watch == x && s->walk_no == w->walk_no) {
+		s->final |= step->final;
+		return 0;
 	}
-	struct sub *s = malloc(sizeof(*s));
+	s = malloc(sizeof(*s));
 	if (!s) {
 		node_release(w, n);
 		return -ENOMEM;
 	}
-	*s = (struct sub){ .node = n, .watch = x, .next = n->subs, .step = *subs, .final = final };
+	*s = (struct sub){ .node = n, .watch = x, .next = n->subs, .step = *subs, .final = step->final,
+		           .walk_no = w->walk_no };
 	if (s->next)
 		s->next->prev = s;
 	n->subs = s;
 	*subs = s;
 	return 0;
-}
-
-/* --- walking a path --------------------------------------------------------------------- */
-
-struct walk {
-	struct watch *watch;
-	struct sub *subs;   /* found so far */
-	char at[PATH_MAX];  /* where we are: without symlinks, "." and ".." */
-	char rest[PATH_MAX]; /* what is still to go */
-	int links;
-	int blind; /* errno of what could not be watched but has to be, or 0 */
-};
-
-enum step {
-	STEP_ON,
-	STEP_END, /* missing, or at the file */
-};
-
-/* at + "/" + name, false if that is too long for the kernel as well. */
-static bool walk_into(struct walk *k, const char *name, size_t len)
-{
-	size_t n = strlen(k->at);
-
-	if (n == 1)
-		n = 0;
-	if (n + 1 + len >= sizeof(k->at))
-		return false;
-	k->at[n] = '/';
-	memcpy(k->at + n + 1, name, len);
-	k->at[n + 1 + len] = '\0';
-	return true;
-}
-
-static void walk_up(struct walk *k)
-{
-	char *slash = strrchr(k->at, '/');
-
-	slash[slash == k->at ? 1 : 0] = '\0';
-}
-
-/* Takes the first name off the rest: its length, copied to name (NAME_MAX + 1 bytes); 0: none left;
- * -ENAMETOOLONG. */
-static int walk_name(struct walk *k, char *name, bool *ret_last)
-{
-	char *s = k->rest + strspn(k->rest, "/");
-	size_t len = strcspn(s, "/");
-
-	if (len > NAME_MAX)
-		return -ENAMETOOLONG;
-	memcpy(name, s, len);
-	name[len] = '\0';
-	s += len;
-	s += strspn(s, "/");
-	*ret_last = *s == '\0';
-	memmove(k->rest, s, strlen(s) + 1);
-	return (int)len;
-}
-
-/* Goes on at the target of a symlink, at being where it lies. */
-static enum step walk_link(struct walk *k, const char *target, size_t len)
-{
-	size_t rest = strlen(k->rest);
-
-	if (++k->links > SYMLINKS_MAX || len + 1 + rest >= sizeof(k->rest))
-		return STEP_END;
-	memmove(k->rest + len + 1, k->rest, rest + 1);
-	memcpy(k->rest, target, len);
-	k->rest[len] = '/';
-	if (target[0] == '/')
-		memcpy(k->at, "/", 2);
-	return STEP_ON;
-}
-
-/* A file bound to its place by a mount is written through another directory: watch it itself. */
-static int subscribe_mounted_file(struct walk *k)
-{
-	struct statx stx;
-
-	if (statx(AT_FDCWD, k->at, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_TYPE, &stx) < 0 ||
-	    !S_ISREG(stx.stx_mode) || !(stx.stx_attributes & STATX_ATTR_MOUNT_ROOT))
-		return 0;
-	int r = subscribe(k->watch, k->at, NULL, 0, MASK_FINAL | IN_DONT_FOLLOW, &k->subs);
-	return r == -ENOENT || r == -ELOOP ? 0 : r; /* gone already: an event is on its way */
-}
-
-/* One name of the path. A step, or -errno. */
-static int walk_step(struct walk *k, const char *name, size_t len, bool last)
-{
-	char target[PATH_MAX];
-	uint32_t mask = last && !k->watch->is_dir ? MASK_FINAL : MASK_STEP;
-	int r = subscribe(k->watch, k->at, name, len, mask | IN_ONLYDIR, &k->subs);
-
-	if (r == -ENOENT || r == -ENOTDIR)
-		return STEP_END; /* the step before tells when it comes */
-	if (r == -ENOMEM || r == -ENOSPC)
-		return r;
-	int unseen = -r; /* the directory may be searched but not read, most likely */
-	size_t parent = strlen(k->at);
-	if (!walk_into(k, name, len))
-		return STEP_END;
-	ssize_t n = readlink(k->at, target, sizeof(target));
-	if (n >= 0) {
-		if (unseen)
-			k->blind = unseen;
-		k->at[parent] = '\0';
-		return n == 0 || n == sizeof(target) ? STEP_END : (int)walk_link(k, target, (size_t)n);
-	}
-	/* EINVAL: no symlink. A directory that can't be watched from above tells of its own end, so only
-	 * a name that is missing, or the file, leaves us blind. */
-	bool there = errno == EINVAL;
-	if (unseen && (!there || mask & IN_MODIFY))
-		k->blind = unseen;
-	if (!there)
-		return STEP_END;
-	if (mask & IN_MODIFY) {
-		r = subscribe_mounted_file(k);
-		return r < 0 ? r : STEP_END;
-	}
-	return STEP_ON;
-}
-
-static int walk(struct walk *k)
-{
-	char name[NAME_MAX + 1];
-	bool last;
-	int len;
-
-	while ((len = walk_name(k, name, &last)) > 0) {
-		if (strcmp(name, ".") == 0)
-			continue;
-		if (strcmp(name, "..") == 0) {
-			walk_up(k);
-			continue;
-		}
-		int r = walk_step(k, name, (size_t)len, last);
-		if (r < 0)
-			return r;
-		if (r == STEP_END)
-			return 0;
-	}
-	if (len < 0 || !k->watch->is_dir)
-		return 0;
-	int r = subscribe(k->watch, k->at, NULL, 0, MASK_FINAL | IN_ONLYDIR, &k->subs);
-	if (r == -ENOMEM || r == -ENOSPC)
-		return r;
-	if (r < 0 && r != -ENOENT && r != -ENOTDIR)
-		k->blind = -r;
-	return 0;
-}
-
-/* Walks x's path and replaces its subscriptions. 0, or -errno of what keeps it from being seen whole;
- * what could be subscribed to then is, all the same. */
-static int resolve(struct watch *x)
-{
-	struct walk k = { .watch = x, .at = "/" };
-	struct sub *old = x->subs;
-
-	memcpy(k.rest, x->path, strlen(x->path) + 1);
-	int r = walk(&k);
-	x->subs = k.subs;
-	subs_free(x->watcher, old);
-	x->stale = false;
-	if (r == 0 && k.blind)
-		r = -k.blind;
-	x->blind = r < 0;
-	if (x->blind && !loop_timer_armed(x->watcher->retry))
-		loop_timer_set(x->watcher->retry, RETRY_MS);
-	return r;
 }
 
 /* --- events ----------------------------------------------------------------------------- */
@@ -460,35 +382,246 @@ static void unpend(struct watch *x)
 	x->events = 0;
 }
 
+static void set_blind(struct watch *x, bool blind)
+{
+	struct watcher *w = x->watcher;
+
+	if (!blind) {
+		x->retries = x->wait = 0;
+	} else if (!x->blind || x->wait == 0) {
+		x->retries = x->retries ? x->retries * 2 : 1;
+		if (x->retries > RETRIES_MAX)
+			x->retries = RETRIES_MAX;
+		x->wait = x->retries;
+	}
+	x->blind = blind;
+	if (blind && !loop_timer_armed(w->retry))
+		loop_timer_set(w->retry, RETRY_MS);
+}
+
+static void walk_start(struct watch *x);
+
 static void run_pending(struct watcher *w)
 {
+	drop_orphans(w);
 	while (w->pending) {
 		struct watch *x = w->pending;
 		unsigned events = x->events;
 		unpend(x);
-		if (x->stale)
-			resolve(x); /* before the callback: what changes from here on is an event */
+		if (x->stale && !x->walking)
+			walk_start(x);
+		/* Held until the walk has ended, so that what changes after the callback is an event. But
+		 * that it is being written is told at once: who reads it now reads half of it. */
+		if (x->walking && !(events & WATCH_WRITING)) {
+			x->held |= events;
+			if (events & WATCH_CHANGED)
+				x->writing = false;
+			continue;
+		}
+		if (events & (WATCH_WRITING | WATCH_CHANGED))
+			x->writing = (events & WATCH_WRITING) != 0;
+		events |= x->held;
+		x->held = 0;
 		x->fn(events, NULL, x->arg);
 	}
 }
 
+static void run_all(struct watcher *w)
+{
+	bool nested = w->dispatching;
+
+	if (nested)
+		return;
+	w->dispatching = true;
+	run_pending(w);
+	w->dispatching = false;
+}
+
+/* What an event means to a subscription: what to tell, and whether the way may be another now. */
+static unsigned meaning(bool final, uint32_t mask, bool *ret_stale)
+{
+	*ret_stale = mask & WALK_STRUCTURE;
+	if (!final)
+		return mask & WALK_STRUCTURE ? WATCH_CHANGED : 0u;
+	return (mask & IN_MODIFY ? WATCH_WRITING : 0u) |
+	       (mask & (WALK_STRUCTURE | IN_CLOSE_WRITE) ? WATCH_CHANGED : 0u);
+}
+
+/* --- walks ------------------------------------------------------------------------------ */
+
+/* What has been heard of a place that is new to x since the walk began. True: walk once more. */
+static bool hear_recent(struct watch *x, const struct walk_step *step, uint64_t since)
+{
+	uint32_t mask = recent_get(x->watcher, step->wd, step->name, since);
+	uint32_t self = recent_get(x->watcher, step->wd, NULL, since);
+	bool stale;
+	unsigned events = meaning(step->final, mask, &stale);
+
+	stale |= (self & (WALK_SELF | IN_UNMOUNT | IN_IGNORED)) != 0;
+	x->held |= stale ? events | WATCH_CHANGED : events;
+	return stale;
+}
+
+/* Has the kernel dropped it since it was given to a walk? Watch descriptors are not used again. */
+static bool is_gone(struct watcher *w, int wd)
+{
+	return (recent_get(w, wd, NULL, 0) & IN_IGNORED) && !strmap_get(w->kdirs, kdir_key(&wd));
+}
+
+/* Replaces x's subscriptions by what the walk found. True: it is the way that it was. */
+static bool take_steps(struct watch *x, const struct walking *g)
+{
+	struct watcher *w = x->watcher;
+	const struct walk *k = g->walk;
+	struct sub *subs = NULL;
+	size_t n_old = 0, n_new = 0;
+	bool same = true;
+
+	w->walk_no++;
+	for (struct sub *s = x->subs; s; s = s->step, n_old++) {
+		s->node->mark = w->walk_no;
+		s->node->mark_final = s->final;
+	}
+	for (size_t i = 0; i < k->n_steps; i++) {
+		const struct walk_step *step = &k->steps[i];
+		if (is_gone(w, step->wd)) {
+			x->stale = true;
+			continue;
+		}
+		int r = subscribe(x, step, &subs);
+		if (r < 0) {
+			set_blind(x, true);
+			break;
+		}
+		const struct node *n = find_node(w, step->wd, step->name);
+		bool known = n->mark == w->walk_no;
+		same &= known && n->mark_final == step->final;
+		if (!known && hear_recent(x, step, g->serial))
+			x->stale = true;
+	}
+	for (struct sub *s = subs; s; s = s->step)
+		n_new++;
+	struct sub *old = x->subs;
+	x->subs = subs;
+	subs_free(w, old);
+	return same && n_old == n_new;
+}
+
+static void walking_free(void *arg)
+{
+	struct walking *g = arg;
+
+	walk_free(g->walk);
+	free(g);
+}
+
+static int walk_work(void *arg)
+{
+	return walk_run(((struct walking *)arg)->walk);
+}
+
+static void walk_ended(struct watch *x)
+{
+	struct watcher *w = x->watcher;
+
+	x->walking = NULL;
+	if (--w->n_walking == 0) {
+		recent_clear(w);
+		w->lost = 0;
+	}
+}
+
+/* The first time: what has changed since the caller knew it? Later: is it another file now? */
+static void tell_walked(struct watch *x, const struct walk *k, bool same)
+{
+	bool began = x->began;
+
+	x->began = true;
+	if (began ? !same : x->is_dir)
+		x->held |= WATCH_CHANGED;
+	if (!began && x->has_known && (k->stamp_err != 0 || !file_stamp_equal(&x->known, &k->stamp)))
+		x->held |= WATCH_CHANGED;
+	if (!began && x->blind)
+		x->held |= WATCH_OVERFLOW;
+	if (x->held && x->writing)
+		x->held |= WATCH_WRITING;
+}
+
+static void walk_done(int result, void *arg)
+{
+	struct walking *g = arg;
+	struct watch *x = g->watch;
+	struct watcher *w = g->watcher;
+
+	drop_orphans(w);
+	/* After a timeout the walk may be under way still, and is not looked at. */
+	if (result == -ETIMEDOUT || result == -EBUSY) {
+		set_blind(x, true);
+		x->held |= WATCH_OVERFLOW;
+	} else {
+		g->walk->taken = true;
+		set_blind(x, result < 0 || g->walk->blind);
+		if (g->serial < w->lost) {
+			x->stale = true;
+			x->held |= WATCH_CHANGED;
+		}
+		tell_walked(x, g->walk, take_steps(x, g));
+	}
+	walk_ended(x);
+	unsigned held = x->held;
+	x->held = 0;
+	if (held)
+		pend(x, held, false);
+	if (x->stale)
+		pend(x, WATCH_CHANGED, true);
+	run_all(w);
+}
+
+static void walk_start(struct watch *x)
+{
+	struct watcher *w = x->watcher;
+	struct walking *g = calloc(1, sizeof(*g));
+
+	x->stale = false;
+	if (g)
+		g->walk = walk_new(w->inotify, x->path, x->is_dir);
+	if (g && g->walk) {
+		g->watch = x;
+		g->watcher = w;
+		g->serial = w->serial;
+		g->job = pool_submit(w->pool, walk_work, walk_done, walking_free, g, WALK_MS, g->walk->path,
+		                     x->blind ? POOL_DOUBTFUL : POOL_LOCAL);
+	}
+	if (g && g->job) {
+		x->walking = g;
+		w->n_walking++;
+		return;
+	}
+	if (g && g->walk)
+		walk_free(g->walk);
+	free(g);
+	set_blind(x, true);
+}
+
+/* --- reading events --------------------------------------------------------------------- */
+
 /* One event for all who subscribed to the node. */
 static void tell_node(struct watcher *w, struct node *n, uint32_t mask, const char *name)
 {
-	unsigned events = (mask & IN_MODIFY ? WATCH_WRITING : 0u) |
-	                  (mask & (MASK_STRUCTURE | IN_CLOSE_WRITE) ? WATCH_CHANGED : 0u);
+	bool stale;
 
-	if (!n || !events)
+	if (!n)
 		return;
 	for (struct sub *s = n->subs; s; s = w->iter) {
 		w->iter = s->next; /* sub_free moves it on */
 		struct watch *x = s->watch;
+		unsigned events = meaning(s->final, mask, &stale);
+		if (!events)
+			continue;
 		if (s->final && x->is_dir && name)
 			x->fn(events, name, x->arg); /* may free anything */
-		else if (s->final)
-			pend(x, events, mask & MASK_STRUCTURE);
-		else if (mask & MASK_STRUCTURE)
-			pend(x, WATCH_CHANGED, true);
+		else
+			pend(x, events, stale);
 	}
 	w->iter = NULL;
 }
@@ -504,14 +637,16 @@ static void tell_all_in(struct kdir *d)
 static void on_event(struct watcher *w, const struct inotify_event *e)
 {
 	if (e->mask & IN_Q_OVERFLOW) {
+		w->lost = ++w->serial;
 		for (struct watch *x = w->watches; x; x = x->next)
 			pend(x, WATCH_OVERFLOW, true);
 		return;
 	}
+	recent_add(w, e->wd, e->len > 0 ? e->name : NULL, e->mask);
 	struct kdir *d = strmap_get(w->kdirs, kdir_key(&e->wd));
 	if (!d)
-		return; /* from before we gave it up */
-	if (e->mask & (MASK_SELF | IN_UNMOUNT | IN_IGNORED))
+		return; /* from before we gave it up, or of a walk under way */
+	if (e->mask & (WALK_SELF | IN_UNMOUNT | IN_IGNORED))
 		tell_all_in(d);
 	if (e->mask & IN_IGNORED) {
 		/* The number is not used again; the nodes go when their watches are resolved anew. */
@@ -560,34 +695,42 @@ static void on_readable(int fd, void *arg)
 static void on_retry(void *arg)
 {
 	struct watcher *w = arg;
+	bool any = false;
 
-	for (struct watch *x = w->watches; x; x = x->next)
-		if (x->blind)
+	for (struct watch *x = w->watches; x; x = x->next) {
+		if (!x->blind)
+			continue;
+		any = true;
+		if (!x->walking && x->wait > 0 && --x->wait == 0)
 			pend(x, WATCH_OVERFLOW, true);
-	w->dispatching = true;
-	run_pending(w);
-	w->dispatching = false;
+	}
+	if (any)
+		loop_timer_set(w->retry, RETRY_MS);
+	run_all(w);
 }
 
 /* --- the interface ---------------------------------------------------------------------- */
 
-int watcher_new(struct loop *loop, struct watcher **ret)
+int watcher_new(struct loop *loop, struct pool *pool, struct watcher **ret)
 {
 	struct watcher *w = calloc(1, sizeof(*w));
 	int err = ENOMEM;
 
 	if (!w)
 		return -ENOMEM;
-	w->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (w->fd < 0) {
+	w->pool = pool;
+	w->inotify = inotify_new();
+	if (!w->inotify) {
 		err = errno;
 		goto fail;
 	}
+	w->fd = inotify_fd(w->inotify);
+	w->recent = strmap_new();
 	w->kdirs = strmap_new();
 	w->nodes = strmap_new();
 	w->retry = loop_timer_new(loop, on_retry, w);
 	w->readable = loop_fd_new(loop, w->fd, on_readable, w);
-	if (!w->kdirs || !w->nodes || !w->retry || !w->readable)
+	if (!w->kdirs || !w->nodes || !w->recent || !w->retry || !w->readable)
 		goto fail;
 	*ret = w;
 	return 0;
@@ -604,12 +747,13 @@ void watcher_free(struct watcher *w)
 	loop_timer_free(w->retry);
 	strmap_free(w->kdirs, NULL);
 	strmap_free(w->nodes, NULL);
-	if (w->fd >= 0)
-		close(w->fd);
+	strmap_free(w->recent, free);
+	inotify_unref(w->inotify);
 	free(w);
 }
 
 static struct watch *watch_new(struct watcher *w, const char *path, bool is_dir,
+                               const struct file_stamp *known,
                                void (*fn)(unsigned events, const char *name, void *arg), void *arg)
 {
 	size_t len = strlen(path);
@@ -623,28 +767,32 @@ static struct watch *watch_new(struct watcher *w, const char *path, bool is_dir,
 		return NULL;
 	*x = (struct watch){ .watcher = w, .fn = fn, .arg = arg, .is_dir = is_dir, .next = w->watches };
 	memcpy(x->path, path, len + 1);
+	if (known) {
+		x->known = *known;
+		x->has_known = true;
+	}
 	if (x->next)
 		x->next->prev = x;
 	w->watches = x;
-	int r = resolve(x);
-	if (r < 0) {
+	walk_start(x);
+	if (!x->walking) {
 		watch_free(x);
-		errno = -r;
+		errno = ENOMEM;
 		return NULL;
 	}
 	return x;
 }
 
-struct watch *watch_file(struct watcher *w, const char *path,
+struct watch *watch_file(struct watcher *w, const char *path, const struct file_stamp *known,
                          void (*fn)(unsigned events, const char *name, void *arg), void *arg)
 {
-	return watch_new(w, path, false, fn, arg);
+	return watch_new(w, path, false, known, fn, arg);
 }
 
 struct watch *watch_dir(struct watcher *w, const char *path,
                         void (*fn)(unsigned events, const char *name, void *arg), void *arg)
 {
-	return watch_new(w, path, true, fn, arg);
+	return watch_new(w, path, true, NULL, fn, arg);
 }
 
 void watch_free(struct watch *x)
@@ -652,6 +800,10 @@ void watch_free(struct watch *x)
 	if (!x)
 		return;
 	struct watcher *w = x->watcher;
+	if (x->walking) {
+		pool_cancel(x->walking->job); /* what it has watched by then are orphans */
+		walk_ended(x);
+	}
 	unpend(x);
 	subs_free(w, x->subs);
 	if (x->next)
@@ -661,4 +813,14 @@ void watch_free(struct watch *x)
 	else
 		w->watches = x->next;
 	free(x);
+}
+
+bool watch_sees(const struct watch *x)
+{
+	return x->began && !x->blind;
+}
+
+bool watcher_is_walking(const struct watcher *w)
+{
+	return w->n_walking > 0;
 }

@@ -37,7 +37,7 @@ int engine_new(struct settings *settings, enum engine_mode mode, struct loop *lo
 	e->loop = loop;
 	err = pool_new(loop, &e->pool);
 	if (!err && mode == ENGINE_MOUNT)
-		err = watcher_new(loop, &e->watcher);
+		err = watcher_new(loop, e->pool, &e->watcher);
 	if (!err)
 		err = resolver_new(settings, loop, e->pool, e->watcher, &e->resolver, report);
 	if (!err)

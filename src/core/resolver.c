@@ -144,19 +144,6 @@ static bool same_paths(const struct secret *s, const struct secret_file *files, 
 	return true;
 }
 
-static bool files_changed(const struct secret_file *files, size_t n)
-{
-	struct file_stamp now;
-
-	for (size_t i = 0; i < n; i++) {
-		if (!files[i].local)
-			continue;
-		if (file_stamp_peek(files[i].path, &now) == 0 && !file_stamp_equal(&now, &files[i].stamp))
-			return true;
-	}
-	return false;
-}
-
 /* Watches the files that the last result depended on. What can't be watched is polled. */
 static void secret_watch(struct secret *s, const struct secret_file *files, size_t n)
 {
@@ -398,6 +385,24 @@ static void apply_failure(struct secret *s, const struct fetch_result *r, int64_
 
 /* ---- fetching ---- */
 
+/* By what the last fetch said of the files. */
+static enum pool_place place_of(const struct secret *s)
+{
+	const struct secret_file *files = s->err ? s->files : NULL;
+	size_t n = s->err ? s->n_files : 0;
+
+	if (s->err == ETIMEDOUT)
+		return POOL_DOUBTFUL;
+	if (!s->err && s->values && secret_values_n_files(s->values)) {
+		n = secret_values_n_files(s->values);
+		files = secret_values_file(s->values, 0);
+	}
+	for (size_t i = 0; i < n; i++)
+		if (!files[i].local)
+			return POOL_DOUBTFUL;
+	return n ? POOL_LOCAL : POOL_UNKNOWN;
+}
+
 static struct fetch_job *fetch_job_new(struct secret *s)
 {
 	struct fetch_job *job;
@@ -419,6 +424,7 @@ static struct fetch_job *fetch_job_new(struct secret *s)
 	job->fetch.fields = job->fields;
 	job->fetch.n_fields = s->n_wanted;
 	job->fetch.deadline_ms = s->resolver->settings->wait_ms;
+	job->fetch.place = place_of(s);
 	job->fetch.done = fetch_done;
 	job->fetch.arg = s;
 	return job;

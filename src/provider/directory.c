@@ -68,9 +68,9 @@ static int read_below(const struct reading *rd, const char *name, const char *pa
 
 	(void)snprintf(by_fd, sizeof(by_fd), "/proc/self/fd/%d", dir);
 	if (access(by_fd, F_OK) < 0)
-		return file_read_all(path, out, got, why);
+		return filejob_read(rd->job, path, path, out, got, why);
 	(void)snprintf(by_fd, sizeof(by_fd), "/proc/self/fd/%d/%s", dir, name);
-	return file_read_all(by_fd, out, got, why);
+	return filejob_read(rd->job, by_fd, path, out, got, why);
 }
 
 /* What reading a key's file has brought. A negative result ends the reading, and is the outcome. */
@@ -81,6 +81,8 @@ static int judge(struct reading *rd, size_t i, const char *path, int r, const st
 
 	if (r == -ENOENT || r == -ENOTDIR || r == -EISDIR || r == -EINVAL || r == -ELOOP)
 		return 0; /* Kafka ignores subdirectories and links that lead nowhere. */
+	if (r == -EACCES && why->code == 0)
+		return 0; /* not allowed by allowed.paths: a note says so */
 	if (r == -EACCES || r == -EPERM) {
 		/* Of this key alone: the others' values must not be lost by it. */
 		filejob_note(j, "%s: permission denied", path);
@@ -223,7 +225,11 @@ void directory_work(struct filejob *j)
 	}
 	fd = open(j->path, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
 	if (fd >= 0) {
-		read_directory(j, fd);
+		/* A link on the way may have been switched since. */
+		if (filejob_allowed_fd(j, j->path, fd) < 0)
+			filejob_succeed(j, NULL, 0);
+		else
+			read_directory(j, fd);
 		(void)close(fd);
 		return;
 	}

@@ -11,24 +11,68 @@
 #include "format/properties.h"
 #include "provider/filejob.h"
 
+/* The place of an item of the file in the order of keys. */
+struct place {
+	const struct property *item;
+	size_t at;
+};
+
+static int compare_keys(struct slice a, struct slice b)
+{
+	size_t n = a.len < b.len ? a.len : b.len;
+	int r = n > 0 ? memcmp(a.data, b.data, n) : 0;
+
+	return r != 0 ? r : (a.len > b.len) - (a.len < b.len);
+}
+
+static int compare_places(const void *a, const void *b)
+{
+	const struct place *x = a, *y = b;
+	int r = compare_keys(x->item->key, y->item->key);
+
+	return r != 0 ? r : (x->at > y->at) - (x->at < y->at);
+}
+
+/* The last one of that key, as Properties.load() keeps it. */
+static const struct property *find_last(const struct place *sorted, size_t n, struct slice key)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+
+		if (compare_keys(sorted[mid].item->key, key) <= 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low > 0 && slice_eq(sorted[low - 1].item->key, key) ? sorted[low - 1].item : NULL;
+}
+
 /* The fields asked for, out of all that the file has. */
 static void pick(struct filejob *j, const struct properties *p)
 {
 	struct secret_field *found = calloc(j->n_fields + 1, sizeof(*found));
+	struct place *sorted = calloc(p->len + 1, sizeof(*sorted));
 	size_t n = 0;
 
-	if (!found) {
+	if (!found || !sorted) {
 		filejob_fail(j, EIO, true, "%s: out of memory", j->path);
-		return;
+		goto out;
 	}
+	for (size_t i = 0; i < p->len; i++)
+		sorted[i] = (struct place){ .item = &p->items[i], .at = i };
+	qsort(sorted, p->len, sizeof(*sorted), compare_places);
 	for (size_t i = 0; i < j->n_fields; i++) {
-		const struct property *item = properties_find(p, j->fields[i]);
+		const struct property *item = find_last(sorted, p->len, j->fields[i]);
 
 		if (item)
 			found[n++] = (struct secret_field){ .key = j->fields[i], .value = item->value };
 	}
 	filejob_succeed(j, found, n);
+out:
 	free(found);
+	free(sorted);
 }
 
 static void parse(struct filejob *j, struct slice text)
@@ -56,11 +100,13 @@ static void read_file(struct filejob *j)
 	int r;
 
 	buf_init_secret(&text, LIMIT_SECRET_BYTES);
-	r = file_read_all(j->path, &text, &got, &why);
+	r = filejob_read(j, j->path, j->path, &text, &got, &why);
 	if (r < 0)
 		got.local = filejob_is_local(j->path);
 	if (filejob_add_file(j, j->path, &got.stamp, got.local) == 0) {
-		if (r < 0)
+		if (r == -EACCES && why.code == 0)
+			filejob_succeed(j, NULL, 0);
+		else if (r < 0)
 			filejob_fail_read(j, r, j->path, &why);
 		else
 			parse(j, buf_slice(&text));

@@ -227,7 +227,11 @@ static void job_done(int result, void *arg)
 		return;
 	}
 	/* The work may be running still: of the job only what it never writes is looked at. */
-	(void)error_set(&text, ETIMEDOUT, "%s: no answer within %lld ms", j->path, (long long)f->deadline_ms);
+	if (result == -EBUSY)
+		(void)error_set(&text, ETIMEDOUT, "%s: still no answer", j->path);
+	else
+		(void)error_set(&text, ETIMEDOUT, "%s: no answer within %lld ms", j->path,
+		                (long long)f->deadline_ms);
 	r.text = text.text;
 	f->priv = NULL;
 	f->done(f, &r);
@@ -237,13 +241,18 @@ int filejob_fetch(void *self, struct fetch *f)
 {
 	struct filejob_conf *c = self;
 	struct filejob *j = filejob_new(c, f);
+	enum pool_place place = f->place;
 
 	if (!j)
 		return -ENOMEM;
 	j->fetch = f;
+	/* Of a file that was never looked at its name must do; not needed as long as all answer. */
+	if (place == POOL_UNKNOWN && pool_has_stuck(c->env->pool) && !file_mount_is_local(j->path))
+		place = POOL_DOUBTFUL;
 	/* The thread may run the work before this returns; it never looks at these. */
 	j->pool_job = NULL;
-	f->priv = pool_submit(c->env->pool, job_work, job_done, filejob_free, j, f->deadline_ms);
+	f->priv = pool_submit(c->env->pool, job_work, job_done, filejob_free, j, f->deadline_ms,
+	                      j->path, place);
 	if (!f->priv) {
 		filejob_free(j);
 		return -ENOMEM;
@@ -352,13 +361,41 @@ void filejob_succeed(struct filejob *j, const struct secret_field *fields, size_
 		filejob_fail(j, EIO, true, "%s: out of memory", j->path);
 }
 
-int filejob_allowed(struct filejob *j, const char *path)
+static int not_allowed(struct filejob *j, const char *path, int r)
 {
-	int r = allowed_paths_check(&j->conf->allowed, path);
-
 	if (r == -EACCES)
 		filejob_note(j, "the path %s is not allowed by allowed.paths", path);
 	return r;
+}
+
+int filejob_allowed(struct filejob *j, const char *path)
+{
+	return not_allowed(j, path, allowed_paths_check(&j->conf->allowed, path));
+}
+
+static int permit(const char *real, void *arg)
+{
+	return allowed_paths_permit(arg, real);
+}
+
+int filejob_read(struct filejob *j, const char *path, const char *shown, struct buf *out,
+                 struct file_read *ret, struct error *why)
+{
+	struct allowed_paths *allowed = &j->conf->allowed;
+	int r = file_read_permitted(path, allowed->unrestricted ? NULL : permit, allowed, out, ret, why);
+
+	return why->code == 0 ? not_allowed(j, shown, r) : r;
+}
+
+int filejob_allowed_fd(struct filejob *j, const char *path, int fd)
+{
+	char real[PATH_MAX];
+	int r;
+
+	if (j->conf->allowed.unrestricted)
+		return 0;
+	r = file_real_path(fd, real);
+	return not_allowed(j, path, r < 0 ? r : allowed_paths_permit(&j->conf->allowed, real));
 }
 
 /* Where a link leads, for one that leads nowhere yet. False: no link. */

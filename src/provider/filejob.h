@@ -86,6 +86,13 @@ void filejob_succeed(struct filejob *j, const struct secret_field *fields, size_
 /* Does allowed.paths allow it? 0; -EACCES: no, a note says so, and the work goes on without it;
  * another -errno: it can't be told (links in a circle, a name that is too long). */
 int filejob_allowed(struct filejob *j, const char *path);
+/* The same of what has been opened, whatever path led there; path is for the note. */
+int filejob_allowed_fd(struct filejob *j, const char *path, int fd);
+/* file_read_all, where allowed.paths allows the file that has been opened: a link may have been switched
+ * since filejob_allowed(). -EACCES without a sentence (why->code 0): it doesn't, and a note says so of the
+ * path shown. */
+int filejob_read(struct filejob *j, const char *path, const char *shown, struct buf *out,
+                 struct file_read *ret, struct error *why);
 
 /* Is what is there at the path, or would be made there, on a local file system? Blocks. */
 bool filejob_is_local(const char *path);

@@ -137,9 +137,23 @@ static int real_or_nearest(const char *path, char ret[PATH_MAX])
 	return 0;
 }
 
+int allowed_paths_permit(const struct allowed_paths *p, const char *real)
+{
+	char entry[PATH_MAX];
+
+	if (allowed_paths_match(p, real))
+		return 0;
+	/* An entry may itself be a symlink that has been switched since (Kubernetes' ..data): where
+	 * it leads now is what the operator allowed. */
+	for (size_t i = 0; i < p->len; i++)
+		if (realpath(p->entries[i], entry) && covers(entry, real))
+			return 0;
+	return -EACCES;
+}
+
 int allowed_paths_check(const struct allowed_paths *p, const char *path)
 {
-	char norm[PATH_MAX], real[PATH_MAX], entry[PATH_MAX];
+	char norm[PATH_MAX], real[PATH_MAX];
 	int r;
 
 	if (p->unrestricted)
@@ -150,14 +164,5 @@ int allowed_paths_check(const struct allowed_paths *p, const char *path)
 	if (!allowed_paths_match(p, norm))
 		return -EACCES;
 	r = real_or_nearest(norm, real);
-	if (r < 0)
-		return r;
-	if (allowed_paths_match(p, real))
-		return 0;
-	/* An entry may itself be a symlink that has been switched since (Kubernetes' ..data): where
-	 * it leads now is what the operator allowed. */
-	for (size_t i = 0; i < p->len; i++)
-		if (realpath(p->entries[i], entry) && covers(entry, real))
-			return 0;
-	return -EACCES;
+	return r < 0 ? r : allowed_paths_permit(p, real);
 }

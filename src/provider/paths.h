@@ -25,5 +25,7 @@ bool allowed_paths_match(const struct allowed_paths *p, const char *path);
 /* For the pool: matches the path by name, and again after realpath(3). A file that isn't there is
  * judged by name and by its deepest directory that exists. 0, -EACCES, or realpath's -errno. */
 int allowed_paths_check(const struct allowed_paths *p, const char *path);
+/* For the pool: the real path of something open. 0 or -EACCES. */
+int allowed_paths_permit(const struct allowed_paths *p, const char *real);
 
 #endif

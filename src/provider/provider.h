@@ -62,6 +62,7 @@ struct fetch {
 	const struct slice *fields; /* wanted, unique, sorted */
 	size_t n_fields;
 	int64_t deadline_ms;        /* from now; the resolver cancels then in any case */
+	enum pool_place place;      /* what the last fetch of it said of its files */
 	void (*done)(struct fetch *f, const struct fetch_result *r); /* exactly once, in the event
 	                               thread, never from within ops->fetch; not after cancel */
 	void *arg;                  /* the resolver's */

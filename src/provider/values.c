@@ -188,7 +188,7 @@ bool secret_values_files_unchanged(const struct secret_values *v)
 	for (size_t i = 0; i < v->n_files; i++) {
 		struct file_stamp now;
 
-		if (!v->files[i].local || file_stamp_take(v->files[i].path, &now) < 0 ||
+		if (!v->files[i].local || file_stamp_peek(v->files[i].path, &now) < 0 ||
 		    !file_stamp_equal(&now, &v->files[i].stamp))
 			return false;
 	}

@@ -46,6 +46,7 @@ struct dirstore {
 	struct watch *watch;     /* NULL: none could be had */
 	struct loop_timer *poll;
 	struct pool_job *scan_job;
+	enum pool_place place;   /* where the directory is, by the last scan */
 	uint64_t scan_no;        /* of the scan under way, or the last */
 	bool scan_again, ready, broken, retry;
 	size_t n_unwatched;      /* links that no watch could be had for */
@@ -56,6 +57,7 @@ struct entry {
 	char *name;
 	bool present;            /* told as added */
 	bool link, unwatched;
+	bool doubtful;           /* a link to elsewhere, or it gave no answer */
 	struct file_stamp stamp;
 	struct watch *watch;     /* of a link */
 	struct pool_job *job;    /* a check under way */
@@ -261,8 +263,9 @@ static int scan_work(void *arg)
 struct check {
 	struct entry *e;         /* for the loop's thread */
 	bool force;
-	char *path;              /* of the directory */
-	char *name;
+	char *dir;
+	char *path;              /* of the file */
+	const char *name;        /* in path */
 	struct look look;
 };
 
@@ -270,15 +273,15 @@ static void check_free(void *arg)
 {
 	struct check *c = arg;
 
+	free(c->dir);
 	free(c->path);
-	free(c->name);
 	free(c);
 }
 
 static int check_work(void *arg)
 {
 	struct check *c = arg;
-	int dir = open(c->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int dir = open(c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (dir >= 0) {
 		look_at(dir, c->name, DT_UNKNOWN, &c->look);
@@ -430,13 +433,12 @@ static void on_link(unsigned events, const char *name, void *arg)
 		on_event(e, events & (WATCH_CHANGED | WATCH_WRITING));
 }
 
-/* Watches what a link leads to. True: a watch is new, so what it leads to must be looked at again. */
-static bool entry_watch(struct entry *e, const struct look *look)
+/* Watches what a link leads to. The watch tells when that is no longer what the look has shown. */
+static void entry_watch(struct entry *e, const struct look *look)
 {
 	struct dirstore *s = e->s;
 	bool want = look->link && look->local && s->env.watcher;
 	char path[PATH_MAX];
-	bool made = false;
 
 	e->link = look->link;
 	if (!want) {
@@ -444,13 +446,11 @@ static bool entry_watch(struct entry *e, const struct look *look)
 		e->watch = NULL;
 	} else if (!e->watch &&
 	           (size_t)snprintf(path, sizeof(path), "%s/%s", s->path, e->name) < sizeof(path)) {
-		e->watch = watch_file(s->env.watcher, path, on_link, e);
-		made = e->watch;
+		e->watch = watch_file(s->env.watcher, path, &look->stamp, on_link, e);
 	}
 	s->n_unwatched -= e->unwatched;
 	e->unwatched = e->link && !e->watch;
 	s->n_unwatched += e->unwatched;
-	return made;
 }
 
 /* Must it be looked at once more before it is told? A name that has just been made may still be empty,
@@ -519,10 +519,11 @@ static void check_done(int result, void *arg)
 	struct look look = result == 0 ? c->look : (struct look){ .err = -result };
 
 	e->job = NULL;
+	e->doubtful = result < 0 || (look.link && !look.local);
 	if (e->s->scan_job)
 		e->checked = e->s->scan_no;
-	if (look.err == 0 && entry_watch(e, &look))
-		e->again = true;
+	if (look.err == 0)
+		entry_watch(e, &look);
 	entry_tell(e, &look, c->force);
 	if (look.err != 0 || (e->unwatched && !loop_timer_armed(e->s->poll))) {
 		e->s->broken |= look.err != 0;
@@ -535,6 +536,11 @@ static void check_done(int result, void *arg)
 		entry_settle(e);
 }
 
+static enum pool_place entry_place(const struct entry *e)
+{
+	return e->doubtful ? POOL_DOUBTFUL : e->s->place;
+}
+
 static void check_request(struct entry *e)
 {
 	struct dirstore *s = e->s;
@@ -545,13 +551,16 @@ static void check_request(struct entry *e)
 		return;
 	c = calloc(1, sizeof(*c));
 	if (c) {
-		c->path = strdup(s->path);
-		c->name = strdup(e->name);
+		c->dir = strdup(s->path);
+		if (asprintf(&c->path, "%s/%s", s->path, e->name) < 0)
+			c->path = NULL;
 	}
-	if (c && c->path && c->name) {
+	if (c && c->dir && c->path) {
 		c->e = e;
 		c->force = e->force;
-		e->job = pool_submit(s->env.pool, check_work, check_done, check_free, c, s->env.wait_ms);
+		c->name = c->path + strlen(s->path) + 1;
+		e->job = pool_submit(s->env.pool, check_work, check_done, check_free, c, s->env.wait_ms, c->path,
+		                     entry_place(e));
 	}
 	if (e->job) {
 		e->force = false;
@@ -648,8 +657,9 @@ static void scan_diff(struct dirstore *s, const struct scan *sc)
 		e->seen = s->scan_no;
 		if (e->job || e->checked == s->scan_no)
 			continue;
-		if (sc->items[i].look.err == 0 && entry_watch(e, &sc->items[i].look))
-			s->scan_again = true;
+		e->doubtful = sc->items[i].look.link && !sc->items[i].look.local;
+		if (sc->items[i].look.err == 0)
+			entry_watch(e, &sc->items[i].look);
 		entry_tell(e, &sc->items[i].look, e->force);
 		e->force = false;
 	}
@@ -657,14 +667,14 @@ static void scan_diff(struct dirstore *s, const struct scan *sc)
 		struct entry *e = value;
 
 		if (e->seen != s->scan_no && !e->job && e->checked != s->scan_no) {
-			(void)entry_watch(e, &nothing);
+			entry_watch(e, &nothing);
 			entry_tell(e, &nothing, false);
 		}
 		entry_settle(e);
 	}
 }
 
-/* Watches the directory where it may. True: the watch is new, so the listing must be. */
+/* Watches the directory where it may. True: the watch is new, and asks for a listing when it sees. */
 static bool watch_directory(struct dirstore *s, bool local)
 {
 	if (!s->env.watcher || (local && s->watch))
@@ -689,14 +699,16 @@ static void scan_done(int result, void *arg)
 	s->scan_job = NULL;
 	if (result < 0) {
 		s->broken = true;
-		tell_ready(s, -result);
+		s->place = POOL_DOUBTFUL;
+		tell_ready(s, result == -EBUSY ? ETIMEDOUT : -result);
 	} else {
+		s->place = sc->local ? POOL_LOCAL : POOL_DOUBTFUL;
 		again = watch_directory(s, sc->local);
 		if (!sc->list && sc->err == 0) {
-			scan_start(s, true);
+			if (!again)
+				scan_start(s, true);
 			return;
 		}
-		s->scan_again |= again;
 		s->broken = sc->err != 0;
 		if (sc->err == 0 || sc->err == ENOENT || sc->err == ENOTDIR)
 			scan_diff(s, sc);
@@ -719,7 +731,8 @@ static void scan_start(struct dirstore *s, bool list)
 	if (sc && sc->path) {
 		sc->s = s;
 		sc->list = list;
-		s->scan_job = pool_submit(s->env.pool, scan_work, scan_done, scan_free, sc, s->env.wait_ms);
+		s->scan_job = pool_submit(s->env.pool, scan_work, scan_done, scan_free, sc, s->env.wait_ms,
+		                          sc->path, s->place);
 	}
 	if (s->scan_job)
 		return;
@@ -766,13 +779,19 @@ static void load_done(int result, void *arg)
 	struct entry *e;
 
 	if (result < 0) {
-		(void)error_set(&err, -result, "no answer within %lld ms", (long long)s->env.wait_ms);
+		if (result == -EBUSY)
+			(void)error_set(&err, ETIMEDOUT, "still no answer");
+		else
+			(void)error_set(&err, -result, "no answer within %lld ms", (long long)s->env.wait_ms);
+		e = strmap_get(s->entries, slice_str(l->name));
+		if (e)
+			e->doubtful = true;
 		l->done(l->arg, NULL, &err);
 		return;
 	}
 	e = strmap_get(s->entries, slice_str(l->name));
 	if (l->stored)
-		l->stored->watched = s->watch && !s->broken && e && e->present && !e->link;
+		l->stored->watched = s->watch && watch_sees(s->watch) && !s->broken && e && e->present && !e->link;
 	if (e && e->present && l->err.code == ENOENT) {
 		/* Gone, and nobody has said so yet; or back already, and then it is to be loaded. */
 		e->force = true;
@@ -790,6 +809,7 @@ static struct store_load *directory_load(struct store *store, const char *name,
 {
 	struct dirstore *s = (struct dirstore *)store;
 	struct store_load *l = calloc(1, sizeof(*l));
+	const struct entry *e;
 
 	if (!l)
 		return NULL;
@@ -800,7 +820,9 @@ static struct store_load *directory_load(struct store *store, const char *name,
 		l->done = done;
 		l->arg = arg;
 		l->name = l->path + strlen(s->path) + 1;
-		l->job = pool_submit(s->env.pool, load_work, load_done, load_free, l, s->env.wait_ms);
+		e = strmap_get(s->entries, slice_str(name));
+		l->job = pool_submit(s->env.pool, load_work, load_done, load_free, l, s->env.wait_ms, l->path,
+		                     e ? entry_place(e) : s->place);
 	}
 	if (l->path && l->job)
 		return l;
@@ -868,6 +890,7 @@ int store_directory_open(const struct store_env *env, const char *path, struct s
 		return error_set(ret_err, ENOMEM, "out of memory");
 	s->store.ops = &directory_ops;
 	s->env = *env;
+	s->place = POOL_UNKNOWN;
 	s->entries = strmap_new();
 	s->path = absolute(path);
 	s->poll = loop_timer_new(env->loop, on_poll, s);
