@@ -409,6 +409,13 @@ static int compile_pattern(struct env_self *s, const char *pattern, struct error
 	return 0;
 }
 
+/*
+ * The values are copied once, into secret memory; what is found of them later points there. The strings
+ * of environ itself stay: libc and libraries keep pointers into them and read them at any time (LANG, TZ,
+ * PATH, NOTIFY_SOCKET, JOURNAL_STREAM, SSL_CERT_FILE, …), another instance of this provider is opened
+ * after this one, and /proc/PID/environ shows to the same user what the kernel put there in any case.
+ * Who minds has a file instead: environment.file.
+ */
 static int capture_environment(struct env_self *s)
 {
 	size_t len = 0;

@@ -97,6 +97,13 @@ static void clocks_convert(void **state)
 	assert_int_equal(clock_from_timespec(clock_timespec(-1)), -1);
 	assert_int_equal(clock_timespec(-1).tv_nsec, 999999999);
 	assert_int_equal(clock_from_timespec(clock_timespec(1234567890123)), 1234567890123);
+	/* What a file's time may be, and 64 bits of nanoseconds do not hold. */
+	assert_true(clock_from_timespec((struct timespec){ .tv_sec = INT64_C(13569465600) }) == INT64_MAX);
+	assert_true(clock_from_timespec((struct timespec){ .tv_sec = INT64_MAX, .tv_nsec = 999999999 }) == INT64_MAX);
+	assert_true(clock_from_timespec((struct timespec){ .tv_sec = -INT64_C(13569465600) }) == INT64_MIN);
+	assert_true(clock_from_timespec((struct timespec){ .tv_sec = INT64_MIN, .tv_nsec = 1 }) == INT64_MIN);
+	assert_true(clock_from_timespec(clock_timespec(INT64_MAX)) == INT64_MAX);
+	assert_true(clock_from_timespec(clock_timespec(INT64_MIN)) == INT64_MIN);
 	int64_t a = clock_mono_ns(), b = clock_mono_ns();
 	assert_true(b >= a && clock_mono_ms() >= a / 1000000);
 	assert_true(clock_real_ns() > INT64_C(1700000000000000000));

@@ -348,6 +348,126 @@ static void normalizes(void **state)
 	assert_int_equal(file_normalize("../..", room, 5), -ENAMETOOLONG);
 }
 
+static void a_look_that_never_waits(void **state)
+{
+	struct file_stamp a, b;
+
+	(void)state;
+	put("f", "1");
+	assert_int_equal(symlink("f", in("link")), 0);
+	assert_int_equal(file_stamp_take(in("f"), &a), 0);
+	assert_int_equal(file_stamp_peek(in("f"), &b), 0);
+	assert_true(file_stamp_equal(&a, &b));
+	put("f", "22");
+	assert_int_equal(file_stamp_peek(in("f"), &b), 0);
+	assert_true(b.exists && b.size == 2);
+	assert_false(file_stamp_equal(&a, &b));
+	/* What the kernel does not know by heart may be anything. */
+	int r = file_stamp_peek(in("link"), &b);
+	assert_true(r == -EAGAIN || (r == 0 && b.size == 2));
+	(void)file_stamp_take(in("none"), &a);
+	r = file_stamp_peek(in("none"), &b);
+	assert_true(r == -EAGAIN || (r == 0 && !b.exists));
+	assert_int_equal(file_set_own_mountpoint(in("mnt")), 0);
+	assert_int_equal(file_stamp_peek(in("mnt/f"), &b), -EDEADLK);
+	assert_int_equal(file_set_own_mountpoint(NULL), 0);
+}
+
+static void far_times(void **state)
+{
+	struct file_stamp a, b;
+	struct timespec t[2] = { { .tv_sec = INT64_C(13569465600) }, { .tv_sec = INT64_C(13569465600) } };
+
+	(void)state;
+	put("f", "1");
+	assert_int_equal(utimensat(AT_FDCWD, in("f"), t, 0), 0);
+	assert_int_equal(file_stamp_take(in("f"), &a), 0);
+	assert_true(a.mtime_ns > INT64_C(1700000000000000000));
+	t[0].tv_sec = t[1].tv_sec = -INT64_C(315619200);
+	assert_int_equal(utimensat(AT_FDCWD, in("f"), t, 0), 0);
+	assert_int_equal(file_stamp_take(in("f"), &b), 0);
+	assert_true(b.mtime_ns < 0 && !file_stamp_equal(&a, &b));
+	a = (struct file_stamp){ .exists = true, .ctime_ns = INT64_MIN };
+	assert_false(file_stamp_is_young(&a, clock_real_ns()));
+	a.ctime_ns = INT64_MAX;
+	assert_false(file_stamp_is_young(&a, INT64_MIN));
+}
+
+static void mounts_by_name(void **state)
+{
+	(void)state;
+	assert_true(file_mount_is_local("/proc/self/status"));
+	assert_true(file_mount_is_local("/sys/none/./../kernel"));
+	assert_false(file_mount_is_local("relative"));
+	int fd = open(dir, O_PATH | O_CLOEXEC);
+	assert_int_equal(file_mount_is_local(in("none/below")), file_is_local(fd));
+	close(fd);
+}
+
+struct permitted {
+	char seen[PATH_MAX];
+	const char *only;
+	const char *swap_to; /* what the link is made to lead to meanwhile */
+};
+
+static int permit(const char *real, void *arg)
+{
+	struct permitted *p = arg;
+
+	strcpy(p->seen, real);
+	if (p->swap_to) {
+		unlink(in("link"));
+		assert_int_equal(symlink(p->swap_to, in("link")), 0);
+	}
+	return strcmp(real, p->only) == 0 ? 0 : -EACCES;
+}
+
+static int read_it(const char *name, struct permitted *p, char *ret)
+{
+	struct error e = ERROR_INIT;
+	struct buf b;
+
+	buf_init(&b, 100);
+	int r = file_read_permitted(in(name), permit, p, &b, NULL, &e);
+	assert_int_equal(e.code, 0);
+	snprintf(ret, 100, "%s", b.len ? b.data : "");
+	buf_free(&b);
+	return r;
+}
+
+/* What is judged is what is read, whatever the path leads to by then. */
+static void only_what_is_permitted(void **state)
+{
+	char inside[512], text[100], real[PATH_MAX];
+	struct permitted p = { .only = inside };
+
+	(void)state;
+	put("inside", "good");
+	put("outside", "secret");
+	snprintf(inside, sizeof(inside), "%s", in("inside"));
+	assert_int_equal(symlink("inside", in("link")), 0);
+	assert_int_equal(read_it("link", &p, text), 0);
+	assert_string_equal(p.seen, inside);
+	assert_string_equal(text, "good");
+	p.swap_to = "outside";
+	assert_int_equal(read_it("link", &p, text), 0);
+	assert_string_equal(text, "good");
+	p.swap_to = "inside";
+	assert_int_equal(read_it("link", &p, text), -EACCES);
+	assert_string_equal(text, "");
+	/* Replaced while it is open: its last name counts. */
+	int fd = open(inside, O_RDONLY | O_CLOEXEC);
+	put("new", "2");
+	assert_int_equal(rename(in("new"), inside), 0);
+	assert_int_equal(file_real_path(fd, real), 0);
+	assert_string_equal(real, inside);
+	close(fd);
+	/* A name that only looks like that. */
+	put("inside (deleted)", "secret");
+	p.swap_to = NULL;
+	assert_int_equal(read_it("inside (deleted)", &p, text), -EACCES);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -362,6 +482,10 @@ int main(void)
 		TEST(knows_local_file_systems),
 		TEST(notices_changes_while_reading),
 		TEST(normalizes),
+		TEST(a_look_that_never_waits),
+		TEST(far_times),
+		TEST(mounts_by_name),
+		TEST(only_what_is_permitted),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

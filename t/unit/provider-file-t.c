@@ -2,6 +2,13 @@
  * The provider "file": Kafka's FileConfigProviderTest, failures and how they heal, `secrets`.
  */
 #include "provider-help.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
 #include "format/limits.h"
 
 #define KAFKA "org.apache.kafka.common.config.provider.FileConfigProvider"
@@ -261,6 +268,108 @@ static void test_deadline(void **state)
 	buf_free(&p.id);
 }
 
+/* A file that gives no answer is asked once, however often it is wanted. */
+static void test_stuck(void **state)
+{
+	struct opened o = open_with("file", NULL);
+	struct pending p;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	make_dir("hung");
+	pid = fork();
+	if (pid > 0) {
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) != 77)
+			assert_int_equal(WEXITSTATUS(status), 0);
+		close_it(o);
+		return;
+	}
+	/* The child has mounts of its own, one of which never answers; and threads of its own. */
+	char options[128];
+	int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	(void)snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fuse);
+	if (fuse < 0 || unshare(CLONE_NEWNS) < 0 || mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
+	    mount("hung", at("hung"), "fuse", MS_NODEV | MS_NOSUID, options) < 0)
+		_exit(77);
+	for (int i = 0; i < 50; i++) {
+		assert_int_equal(begin(o, at("hung/file"), KEYS("k"), &p), 0);
+		o.ops->cancel(o.self, &p.fetch);
+		p.fetch.deadline_ms = 200;
+		assert_int_equal(o.ops->fetch(o.self, &p.fetch), 0);
+		while (!p.got.done)
+			if (loop_run_once(env.loop, 1) != 0)
+				_exit(1);
+		if (p.got.err != ETIMEDOUT || !p.got.outage ||
+		    !strstr(p.got.text, i ? "still no answer" : "no answer within 200 ms"))
+			_exit(2);
+		buf_free(&p.id);
+		if (i == 0)
+			sleep(1); /* the cancelled one, whose deadline is the help's */
+	}
+	_exit(0);
+}
+
+static atomic_int flipping;
+
+static void *flip(void *arg)
+{
+	(void)arg;
+	while (atomic_load(&flipping)) {
+		assert_int_equal(symlink(at("sibling/file"), at("dir/new")), 0);
+		assert_int_equal(rename(at("dir/new"), at("dir/link")), 0);
+		assert_int_equal(symlink("file", at("dir/new")), 0);
+		assert_int_equal(rename(at("dir/new"), at("dir/link")), 0);
+	}
+	return NULL;
+}
+
+/* A link that leads in and out of what is allowed, faster than anybody can look. */
+static void test_allowed_race(void **state)
+{
+	struct opened o = open_with("file", PARAMS("allowed.paths", at("dir")));
+	pthread_t thread;
+	int good = 0;
+
+	(void)state;
+	make_link("file", "dir/link");
+	atomic_store(&flipping, 1);
+	assert_int_equal(pthread_create(&thread, NULL, flip, NULL), 0);
+	for (int i = 0; i < 2000; i++) {
+		struct got g = fetch_keys(o, at("dir/link"), KEYS("testKey"));
+		struct slice v = value_of(&g, "testKey");
+
+		assert_false(slice_eq_str(v, "sibling"));
+		good += slice_eq_str(v, "testResult");
+		secret_values_unref(g.values);
+	}
+	atomic_store(&flipping, 0);
+	pthread_join(thread, NULL);
+	assert_true(good > 0);
+	close_it(o);
+}
+
+/* The last of two counts, and a search takes no time however many there are. */
+static void test_many_keys(void **state)
+{
+	enum { KEYS_IN_FILE = 10000 };
+	char *text = malloc(KEYS_IN_FILE * 40), *end = text;
+	struct opened o = open_with("file", NULL);
+
+	(void)state;
+	for (int i = 0; i < KEYS_IN_FILE / 2; i++)
+		end += sprintf(end, "k%d=first\n", i);
+	for (int i = 0; i < KEYS_IN_FILE / 2; i++)
+		end += sprintf(end, "k%d=v%d\n", i, i);
+	put_text("many", text);
+	free(text);
+	assert_values(fetch_keys(o, at("many"), KEYS("k0", "k17", "k4999", "k5000", "k")),
+	              KEYS("k0", "v0", "k17", "v17", "k4999", "v4999"));
+	close_it(o);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, help_teardown)
 
 int main(void)
@@ -269,6 +378,7 @@ int main(void)
 		T(test_kafka),  T(test_allowed),       T(test_open_fails), T(test_map),
 		T(test_denied), T(test_missing_heals), T(test_own_mount),  T(test_broken_files),
 		T(test_cancel), T(test_unchanged),     T(test_secrets),    T(test_deadline),
+		T(test_stuck),  T(test_allowed_race),  T(test_many_keys),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
