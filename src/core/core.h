@@ -71,6 +71,9 @@ struct connector {
 	bool collision;               /* another name has this hash: always failed */
 	_Atomic enum presence presence;
 
+	atomic_bool stored_stale;     /* the text may have changed: an open reads it again; written by the event
+	                                 thread only */
+
 	pthread_mutex_t lock;
 	struct snapshot *snapshot;    /* the last good one; served in state OK and STALE */
 	struct stored *stored;        /* the last good text, NULL: not read yet */
@@ -90,7 +93,6 @@ struct connector {
 	struct binding *binding;      /* NULL unless active */
 	bool dirty;                   /* must be rendered again */
 	bool stored_writing;          /* the file is being written now */
-	bool stored_stale;            /* the text may have changed: read it again */
 	bool moved;                   /* mtime and version have moved within this job */
 	bool window_over;             /* the settle time is over: announce at the end of this job */
 	bool background;              /* the job is one of the catalog's background loads */

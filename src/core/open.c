@@ -21,7 +21,8 @@ static struct snapshot *snapshot_if_fresh(struct connector *conn)
 	struct stored *stored = NULL;
 
 	pthread_mutex_lock(&conn->lock);
-	if (conn->state == CONNECTOR_OK && conn->snapshot->text_generation == conn->text_generation) {
+	if (conn->state == CONNECTOR_OK && conn->snapshot->text_generation == conn->text_generation &&
+	    !conn->stored_stale) {
 		s = snapshot_ref(conn->snapshot);
 		stored = stored_ref(conn->stored);
 	}
