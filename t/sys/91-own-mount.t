@@ -3,6 +3,8 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
+use POSIX ();
+use Time::HiRes qw(sleep time);
 use ConnectFS::Test;
 
 need_fuse();
@@ -56,6 +58,29 @@ unlike($r->{out}, qr/v/, '… and is not followed');
 unlink "$sec/later";
 symlink "$sec/s.properties", "$sec/later";
 ok(eventually(sub { (($m->cat('later.properties'))[0] // '') eq "a=1\n" }, 5), '… until it leads elsewhere');
+
+# The same under twenty readers: more than there are FUSE threads, each of which would wait for another
+my @readers;
+for (1 .. 20) {
+	my $pid = fork // die;
+	if (!$pid) {
+		my $end = time + 2;
+		while (time < $end) { open(my $fh, '<', $m->path('later.properties')) and close $fh }
+		POSIX::_exit(0);
+	}
+	push @readers, $pid;
+}
+for my $i (1 .. 40) {
+	for my $to ("$mnt/nothing$i", "$sec/s.properties") {
+		symlink $to, "$sec/later.new";
+		rename "$sec/later.new", "$sec/later";
+		sleep($to =~ /nothing/ ? 0.004 : 0.03);
+	}
+}
+my %left = map { $_ => 1 } @readers;
+ok(eventually(sub { waitpid($_, POSIX::WNOHANG()) and delete $left{$_} for keys %left; !%left }, 20), 'twenty readers while it is switched: all end');
+kill KILL => keys %left if %left;
+ok(eventually(sub { (($m->cat('later.properties'))[0] // '') eq "a=1\n" }, 5), '… and it is read after that');
 ok($m->stop, 'ends');
 
 # SOURCE below or at the mount point
