@@ -245,13 +245,14 @@ static bool text_doubtful(struct connector *conn, const struct stored *stored, b
 {
 	int64_t now = clock_mono_ms();
 
-	if (!bad || conn->catalog->engine->mode != ENGINE_MOUNT || !(stored ? stored->young : conn->stored != NULL)) {
+	if (!bad || conn->catalog->engine->mode != ENGINE_MOUNT || (!stored && !conn->stored)) {
 		conn->doubted_ms = 0;
 		return false;
 	}
 	if (!conn->doubted_ms)
 		conn->doubted_ms = now;
-	if (now - conn->doubted_ms >= FILE_STAMP_COARSE_MS) {
+	/* An empty one as long as a writer is waited for: see doubt_ms() in resolver.c. */
+	if (now - conn->doubted_ms >= (stored && !stored->len ? RESOLVER_WRITING_MS : FILE_STAMP_COARSE_MS)) {
 		conn->doubted_ms = 0;
 		return false;
 	}

@@ -124,6 +124,7 @@ static void secret_on_watch(unsigned events, const char *name, void *arg)
 	struct secret *s = arg;
 
 	(void)name;
+	s->event_ms = clock_mono_ms();
 	if (events & WATCH_WRITING) { /* after a change as well: it is read when it has been written */
 		s->writing_ms = clock_mono_ms() + RESOLVER_WRITING_MS;
 		s->writes++;
@@ -491,24 +492,35 @@ static void fetch_ended(struct secret *s, const struct fetch_result *r)
 	secret_wake(s);
 }
 
-/* Does it lack what is known, or what was asked for first while the file was young? So it looks when a
- * file has just been truncated, or taken away to be made anew, which inotify may not have told yet. */
-static bool is_worse(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
+/*
+ * For how long the result of a file is doubted, that is, must be the same without a sign of a change; 0: it is
+ * believed. It is doubted when it lacks what is known, or all that was asked for first: so it looks when a file
+ * has just been truncated, or taken away to be made anew. An empty one is doubted as long as a writer is
+ * waited for, since ext4 shows the size 0 before it moves the times and inotify tells, and under load for
+ * tens of milliseconds.
+ */
+static int64_t doubt_ms(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
 {
-	bool young = r->ttl_ms >= 0;
-	struct slice value;
+	struct slice value, old;
+	int64_t ret = 0;
 
 	if (r->err)
-		return r->n_files && (s->values || young);
-	if (!secret_values_n_files(r->values))
-		return false;
+		return r->n_files && (s->values || r->ttl_ms >= 0) ? FILE_STAMP_COARSE_MS : 0;
+	if (!secret_values_n_files(r->values) || !f->n_fields)
+		return 0;
+	if (secret_values_count(r->values) == 0 && (!s->values || secret_values_count(s->values)))
+		return RESOLVER_WRITING_MS;
+	if (!s->values)
+		return secret_values_count(r->values) < f->n_fields && r->ttl_ms >= 0 ? FILE_STAMP_COARSE_MS : 0;
 	for (size_t i = 0; i < f->n_fields; i++) {
-		if (secret_values_get(r->values, f->fields[i], &value))
+		if (!secret_values_get(s->values, f->fields[i], &old))
 			continue;
-		if (s->values ? secret_values_get(s->values, f->fields[i], &value) : young)
-			return true;
+		if (!secret_values_get(r->values, f->fields[i], &value))
+			ret = ret ? ret : FILE_STAMP_COARSE_MS;
+		else if (old.len && !value.len)
+			ret = RESOLVER_WRITING_MS;
 	}
-	return false;
+	return ret;
 }
 
 static bool held_longer(int64_t *since_ms, int64_t now, int64_t limit_ms)
@@ -519,12 +531,12 @@ static bool held_longer(int64_t *since_ms, int64_t now, int64_t limit_ms)
 }
 
 /* Must the result of a file be held back, and the file be read again a moment later? What was read
- * while somebody wrote may be half of it; bad news is believed of a file that has been left alone for a
- * moment, and of one that is still gone after a moment. */
+ * while somebody wrote may be half of it; bad news is believed when it is told twice, with a moment between, of
+ * a file that has been left alone meanwhile. */
 static bool must_hold(struct secret *s, const struct fetch *f, const struct fetch_result *r)
 {
-	bool overlapped = s->writes != s->writes_before && (!r->err || r->outage), worse = is_worse(s, f, r);
-	int64_t now = clock_mono_ms();
+	bool overlapped = s->writes != s->writes_before && (!r->err || r->outage);
+	int64_t now = clock_mono_ms(), doubt;
 
 	if (!s->resolver->watcher)
 		return false;
@@ -532,8 +544,10 @@ static bool must_hold(struct secret *s, const struct fetch *f, const struct fetc
 		s->doubts = 0;
 		return true;
 	}
-	if (worse && (overlapped || r->ttl_ms >= 0 ||
-	              (r->err == ENOKEY && !held_longer(&s->doubted_ms, now, FILE_STAMP_COARSE_MS)))) {
+	doubt = doubt_ms(s, f, r);
+	if (!doubt)
+		s->doubted_ms = 0;
+	else if (!held_longer(&s->doubted_ms, now, doubt) || now - s->event_ms < doubt || overlapped || r->ttl_ms >= 0) {
 		s->doubts++;
 		s->writing_ms = now + FILE_STAMP_COARSE_MS;
 		return true;

@@ -88,6 +88,7 @@ struct secret {
 	int64_t writing_ms;        /* half-written until then */
 	unsigned writes, writes_before; /* signs of a writer: so far, and when the fetch began */
 	unsigned doubts;           /* results in a row that were worse than what is known, and not believed */
+	int64_t event_ms;          /* the last sign of a change of its files */
 	int64_t held_ms, doubted_ms; /* since when results are held back: overlapped by a write; worse than
 	                                what is known; 0: not */
 	int64_t due_ms;            /* next fetch; for a failure: next attempt */

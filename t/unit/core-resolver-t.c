@@ -704,7 +704,7 @@ static void test_file_never_closed(void **state)
 	int fd;
 
 	(void)state;
-	put("s", "");
+	put("s", "b=1\n");
 	u = file_user("s");
 	s = binding_secret(u->b, 0);
 	need(u, NEED_FRESH);

@@ -43,7 +43,7 @@ our @EXPORT = (
 	qw(O_RDONLY O_WRONLY O_RDWR O_CREAT O_TRUNC O_APPEND O_NONBLOCK SEEK_SET sleep time dirname basename),
 	qw(base_dir tmp_dir program test_program program_env helper_path cc_helper scale patience have find_tool
 	   need need_fuse need_root need_slow is_root
-	   spew replace slurp slurp_errno append run start as_user no_caps
+	   locks_memory spew replace slurp slurp_errno append run start as_user no_caps
 	   mount_fs mount_fails eventually always_within stx xattr xattr_names watch
 	   errno_name is_errno read_is ls_names unlocked settings_file slow_setup slow_set slow_log slow_fetches
 	   java_helper sha),
@@ -69,6 +69,8 @@ my $HELPERS = _absolute("$FindBin::Bin/helpers");
 
 sub program { return $PROGRAM }
 sub test_program { return $TEST_PROGRAM }
+# The address and thread sanitizers make mlock(2) do nothing
+sub locks_memory { return slurp($PROGRAM) !~ /__[at]san_init/ }
 sub helper_path { return "$HELPERS/$_[0]" }
 
 # Messages in English, nothing of the user's own session
