@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
 #include "core/resolver_private.h"
@@ -492,35 +493,49 @@ static void fetch_ended(struct secret *s, const struct fetch_result *r)
 	secret_wake(s);
 }
 
+static bool has_empty_file(const struct secret_values *v)
+{
+	for (size_t i = 0; i < secret_values_n_files(v); i++) {
+		const struct file_stamp *stamp = &secret_values_file(v, i)->stamp;
+
+		if (stamp->exists && S_ISREG(stamp->mode) && stamp->size == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Does it lack what is known, or where nothing is, what was asked for? */
+static bool is_worse(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
+{
+	struct slice value, old;
+
+	if (!s->values)
+		return secret_values_count(r->values) < f->n_fields;
+	for (size_t i = 0; i < f->n_fields; i++)
+		if (secret_values_get(s->values, f->fields[i], &old) &&
+		    (!secret_values_get(r->values, f->fields[i], &value) || (old.len && !value.len)))
+			return true;
+	return false;
+}
+
 /*
  * For how long the result of a file is doubted, that is, must be the same without a sign of a change; 0: it is
- * believed. It is doubted when it lacks what is known, or all that was asked for first: so it looks when a file
- * has just been truncated, or taken away to be made anew. An empty one is doubted as long as a writer is
- * waited for, since ext4 shows the size 0 before it moves the times and inotify tells, and under load for
- * tens of milliseconds.
+ * believed. It is doubted where it is worse than what is known, and at first where the file is young: so it
+ * looks when a file has just been truncated, or taken away to be made anew. An empty one is doubted as long
+ * as a writer is waited for, since ext4 shows the size 0 before it moves the times and inotify tells,
+ * and under load for tens of milliseconds.
  */
 static int64_t doubt_ms(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
 {
-	struct slice value, old;
-	int64_t ret = 0;
+	bool young = r->ttl_ms >= 0;
 
 	if (r->err)
-		return r->n_files && (s->values || r->ttl_ms >= 0) ? FILE_STAMP_COARSE_MS : 0;
-	if (!secret_values_n_files(r->values) || !f->n_fields)
+		return r->n_files && (s->values || young) ? FILE_STAMP_COARSE_MS : 0;
+	if (!secret_values_n_files(r->values) || !is_worse(s, f, r))
 		return 0;
-	if (secret_values_count(r->values) == 0 && (!s->values || secret_values_count(s->values)))
+	if (has_empty_file(r->values))
 		return RESOLVER_WRITING_MS;
-	if (!s->values)
-		return secret_values_count(r->values) < f->n_fields && r->ttl_ms >= 0 ? FILE_STAMP_COARSE_MS : 0;
-	for (size_t i = 0; i < f->n_fields; i++) {
-		if (!secret_values_get(s->values, f->fields[i], &old))
-			continue;
-		if (!secret_values_get(r->values, f->fields[i], &value))
-			ret = ret ? ret : FILE_STAMP_COARSE_MS;
-		else if (old.len && !value.len)
-			ret = RESOLVER_WRITING_MS;
-	}
-	return ret;
+	return s->values || young ? FILE_STAMP_COARSE_MS : 0;
 }
 
 static bool held_longer(int64_t *since_ms, int64_t now, int64_t limit_ms)
