@@ -33,11 +33,10 @@ bool text_is_control(uint32_t c)
 	       (c >= 0x200e && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
 }
 
-/* The first character of s: its length and value; where there is none, and of overlong forms, the
- * byte's own. */
-static size_t first_char(const unsigned char *s, size_t len, uint32_t *ret)
+size_t text_first_char(const char *text, size_t len, uint32_t *ret)
 {
 	static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+	const unsigned char *s = (const unsigned char *)text;
 	size_t n = s[0] < 0xc0 ? 1 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf8 ? 4 : 1;
 	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
 
@@ -60,7 +59,7 @@ void text_mask_controls(char *s, size_t len)
 	uint32_t c;
 
 	for (size_t at = 0, n; at < len; at += n) {
-		n = first_char((const unsigned char *)s + at, len - at, &c);
+		n = text_first_char(s + at, len - at, &c);
 		if (text_is_control(c))
 			memset(s + at, '?', n);
 	}

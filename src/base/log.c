@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 
 /* PIPE_BUF: a pipe that polls as writable takes this much at once, and does not mix it. */
 enum {
@@ -112,36 +113,27 @@ static void put_str(struct line *l, const char *s)
 	put(l, s, strlen(s));
 }
 
-/* Bytes of the UTF-8 character at s, 1 where it is none. */
-static size_t char_len(const char *s)
+static size_t first_char(const char *s, uint32_t *ret)
 {
-	unsigned char c = (unsigned char)*s;
-	size_t n = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
-
-	for (size_t i = 1; i < n; i++)
-		if (((unsigned char)s[i] & 0xc0) != 0x80)
-			return 1;
-	return n;
-}
-
-static bool is_control(const char *s, size_t n)
-{
-	unsigned char c = (unsigned char)s[0];
-
-	return c < 0x20 || c == 0x7f || (n == 2 && c == 0xc2 && (unsigned char)s[1] <= 0x9f);
+	return text_first_char(s, strnlen(s, 4), ret);
 }
 
 static bool needs_quotes(const char *s)
 {
+	uint32_t c;
+
 	if (!*s)
 		return true;
-	for (; *s; s += char_len(s))
-		if (strchr(" =\"\\", *s) || is_control(s, char_len(s)))
+	for (size_t n; *s; s += n) {
+		n = first_char(s, &c);
+		if (strchr(" =\"\\", *s) || text_is_control(c))
 			return true;
+	}
 	return false;
 }
 
-static void put_escaped(struct line *l, const char *s, size_t n)
+/* The character c, whose bytes are the n at s. */
+static void put_escaped(struct line *l, const char *s, size_t n, uint32_t c)
 {
 	char hex[8];
 
@@ -153,7 +145,7 @@ static void put_escaped(struct line *l, const char *s, size_t n)
 		put(l, "\\r", 2);
 	} else if (*s == '\t') {
 		put(l, "\\t", 2);
-	} else if (is_control(s, n)) {
+	} else if (text_is_control(c)) {
 		for (size_t i = 0; i < n; i++) {
 			snprintf(hex, sizeof(hex), "\\x%02x", (unsigned char)s[i]);
 			put(l, hex, 4);
@@ -166,6 +158,7 @@ static void put_escaped(struct line *l, const char *s, size_t n)
 static void put_pair(struct line *l, const char *key, const char *value)
 {
 	size_t start = l->len;
+	uint32_t c;
 
 	if (start > 0 && l->data[start - 1] != '>')
 		put(l, " ", 1);
@@ -177,13 +170,15 @@ static void put_pair(struct line *l, const char *key, const char *value)
 	}
 	if (!needs_quotes(value)) {
 		for (size_t n; *value; value += n)
-			put(l, value, n = char_len(value));
+			put(l, value, n = first_char(value, &c));
 		return;
 	}
 	put(l, "\"", 1);
 	bool opened = !l->cut;
-	for (size_t n; *value; value += n)
-		put_escaped(l, value, n = char_len(value));
+	for (size_t n; *value; value += n) {
+		n = first_char(value, &c);
+		put_escaped(l, value, n, c);
+	}
 	if (opened)
 		l->data[l->len++] = '"'; /* LINE_TAIL has room for it */
 }

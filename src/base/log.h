@@ -3,8 +3,10 @@
  * error is the journal (JOURNAL_STREAM names its device and inode, systemd.exec(5)).
  *
  * One write(2) a line, so that lines of several processes do not mix; a line that would
- * block is dropped and counted. Values are quoted where logfmt asks for it. Only callers in
- * src/core/, src/fs/, src/daemon/ and src/cli/ log; library code returns errors.
+ * block is dropped and counted. Values are quoted where logfmt asks for it, and what a terminal
+ * may take for a command (text_is_control) is escaped. A line has 4096 bytes at most; what does not
+ * fit is left out, and the line ends in cut=true. Only callers in src/core/, src/fs/, src/daemon/
+ * and src/cli/ log; library code returns errors.
  * Any thread. Never a secret: the caller passes names, paths and sentences only.
  *
  *     log_info("rotated", "connector", name, "version", "7", NULL);
@@ -30,7 +32,7 @@ void log_set_role(const char *role);
 void log_set_sink(void (*fn)(const char *line, void *arg), void *arg);
 /* Makes standard error non-blocking safe and finds out whether it is the journal. */
 void log_init(void);
-unsigned long log_dropped(void);
+unsigned long log_dropped(void); /* lines, by this process */
 
 /* msg, then pairs of key and value (both const char *; a NULL value leaves the pair out),
  * then NULL. */

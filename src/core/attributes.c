@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "core/core.h"
 
 /* All are called with the connector's lock held. -ENODATA: it has none now. */
@@ -69,19 +70,14 @@ static int attr_expires(struct connector *conn, struct buf *out)
 	return add_time(out, first);
 }
 
-/* A path may hold anything; here a line is a secret. Control characters become '?', as in sentences. */
+/* A path may hold anything; here a line is a secret, and goes to a terminal. */
 static int add_visible(struct buf *out, struct slice s)
 {
-	int err = 0;
+	size_t start = out->len;
+	int err = buf_add_slice(out, s);
 
-	for (size_t i = 0; i < s.len && !err; i++) {
-		unsigned char c = (unsigned char)s.data[i];
-		unsigned char next = i + 1 < s.len ? (unsigned char)s.data[i + 1] : 0;
-		bool c1 = c == 0xc2 && next >= 0x80 && next <= 0x9f; /* U+0080…U+009F */
-
-		err = buf_add_char(out, c < 0x20 || c == 0x7f || c1 ? '?' : (char)c);
-		i += c1;
-	}
+	if (!err && s.len)
+		text_mask_controls(out->data + start, s.len);
 	return err;
 }
 

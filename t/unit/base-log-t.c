@@ -62,10 +62,10 @@ static void escapes(void **state)
 {
 	(void)state;
 	log_warn("m", "a", "l1\nl2\r\t\"q\"\\", "b", "\033[1m",
-	         "c", "\xc3\xa4", "d", "\xc2\x9b", "e", "\xe2", NULL);
+	         "c", "\xc3\xa4", "d", "\xc2\x9b", "e", "\xe2", "f", "\xe2\x80\xae", NULL);
 	assert_string_equal(rest(), "level=warn msg=m "
 	                            "a=\"l1\\nl2\\r\\t\\\"q\\\"\\\\\" b=\"\\x1b[1m\" c=\xc3\xa4 "
-	                            "d=\"\\xc2\\x9b\" e=\xe2");
+	                            "d=\"\\xc2\\x9b\" e=\xe2 f=\"\\xe2\\x80\\xae\"");
 }
 
 static void levels(void **state)
