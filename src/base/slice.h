@@ -36,6 +36,15 @@ static inline bool slice_eq(struct slice a, struct slice b)
 	return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
+/* By bytes: < 0, 0 or > 0. */
+static inline int slice_compare(struct slice a, struct slice b)
+{
+	size_t n = a.len < b.len ? a.len : b.len;
+	int c = n > 0 ? memcmp(a.data, b.data, n) : 0;
+
+	return c != 0 ? c : (a.len > b.len) - (a.len < b.len);
+}
+
 static inline bool slice_eq_str(struct slice a, const char *b)
 {
 	return slice_eq(a, slice_str(b));

@@ -12,22 +12,25 @@ enum { BINDING_TRIES = 3 }; /* a file that changes faster than it is read is ser
 
 /* ---- wanted fields ---- */
 
-static int compare_name(const char *a, size_t a_len, const char *b, size_t b_len)
+static struct slice wanted_name(const struct secret_wanted *w)
 {
-	int c = memcmp(a, b, a_len < b_len ? a_len : b_len);
+	return slice_of(w->name, w->len);
+}
 
-	return c ? c : (a_len > b_len) - (a_len < b_len);
+static struct slice ref_field(const struct binding_ref *ref)
+{
+	return slice_of(ref->field, ref->field_len);
 }
 
 /* Where the field is, or where it would have to be put. */
-static size_t wanted_place(const struct secret *s, const char *name, size_t len, bool *ret_found)
+static size_t wanted_place(const struct secret *s, struct slice name, bool *ret_found)
 {
 	size_t low = 0, high = s->n_wanted;
 
 	*ret_found = false;
 	while (low < high) {
 		size_t mid = (low + high) / 2;
-		int c = compare_name(name, len, s->wanted[mid].name, s->wanted[mid].len);
+		int c = slice_compare(name, wanted_name(&s->wanted[mid]));
 
 		if (c == 0) {
 			*ret_found = true;
@@ -44,7 +47,7 @@ static size_t wanted_place(const struct secret *s, const char *name, size_t len,
 static struct secret_wanted *wanted_find(const struct secret *s, const struct binding_ref *ref)
 {
 	bool found;
-	size_t i = wanted_place(s, ref->field, ref->field_len, &found);
+	size_t i = wanted_place(s, ref_field(ref), &found);
 
 	return found ? &s->wanted[i] : NULL;
 }
@@ -55,7 +58,7 @@ static int compare_refs(const void *a, const void *b)
 
 	if ((*x)->secret != (*y)->secret)
 		return (*x)->secret < (*y)->secret ? -1 : 1;
-	return compare_name((*x)->field, (*x)->field_len, (*y)->field, (*y)->field_len);
+	return slice_compare(ref_field(*x), ref_field(*y));
 }
 
 /* The fields that nobody wants yet, each once, without users. */
@@ -97,7 +100,7 @@ static int wanted_merge(struct secret *s, const struct secret_wanted *more, size
 	while (n_more) {
 		const struct secret_wanted *m = &more[n_more - 1];
 
-		if (old && compare_name(w[old - 1].name, w[old - 1].len, m->name, m->len) > 0)
+		if (old && slice_compare(wanted_name(&w[old - 1]), wanted_name(m)) > 0)
 			w[--to] = w[--old];
 		else
 			w[--to] = more[--n_more];
@@ -147,15 +150,15 @@ static struct provider_instance *find_provider(struct resolver *r, struct slice 
 	return NULL;
 }
 
-bool resolver_has_provider(const struct resolver *r, struct slice name)
+bool resolver_has_provider(struct resolver *r, struct slice name)
 {
-	for (size_t i = 0; i < r->n_providers; i++)
-		if (r->providers[i].settings->class_name && slice_eq_str(name, r->providers[i].settings->name))
-			return true;
-	return false;
+	const struct provider_instance *p = find_provider(r, name);
+
+	return p && p->settings->class_name;
 }
 
-static int ref_broken(struct binding_ref *ref, int err, struct slice provider, const char *what, const char *text)
+static int ref_broken(struct binding_ref *ref, int err, struct slice provider, const char *what,
+                      const char *text)
 {
 	ref->kind = REF_BROKEN;
 	ref->err = err;
@@ -186,8 +189,8 @@ static size_t use_secret(struct binding *b, struct secret *s)
 	return b->n_secrets++;
 }
 
-static int bind_secret(struct binding *b, struct binding_ref *ref, struct provider_instance *p, struct buf *id,
-                       struct buf *field)
+static int bind_secret(struct binding *b, struct binding_ref *ref, struct provider_instance *p,
+                       const struct buf *id, const struct buf *field)
 {
 	struct secret *s;
 	int err = resolver_get_secret(b->resolver, p, buf_slice(id), &s);
@@ -257,8 +260,8 @@ static int bind_fields(struct binding *b)
 	return err;
 }
 
-int resolver_bind(struct resolver *r, const struct config *config, void (*changed)(void *arg, int64_t since_ms),
-                  void *arg, struct binding **ret)
+int resolver_bind(struct resolver *r, const struct config *config,
+                  void (*changed)(void *arg, int64_t since_ms), void *arg, struct binding **ret)
 {
 	struct binding *b = calloc(1, sizeof(*b));
 	int err = 0;
@@ -397,7 +400,7 @@ enum resolution binding_resolve(const struct binding *b, size_t i, struct slice 
 		error_set(err, code, "%s", s->error ? s->error : strerror(code));
 		return BROKEN;
 	}
-	if (!secret_values_get(s->values, slice_of(ref->field, ref->field_len), ret_value))
+	if (!secret_values_get(s->values, ref_field(ref), ret_value))
 		return missing(b, ref, s, err);
 	return s->state == SECRET_STALE ? RESOLVED_STALE : RESOLVED;
 }

@@ -225,20 +225,22 @@ static void listing_changed(struct catalog *c)
 
 /* ---- coming and going ---- */
 
-static uint64_t pick_ino(struct catalog *c, const char *name, bool *ret_collision)
+static uint64_t ino_of_hash(uint64_t hash)
 {
-	uint64_t ino = name_hash(name, strlen(name));
+	uint64_t ino = hash & INT64_MAX;
 
+	return ino < CONNECTOR_INO_MIN ? ino + CONNECTOR_INO_MIN : ino;
+}
+
+/* One that is free; the first that is tried is that of the name. */
+static uint64_t pick_ino(struct catalog *c, uint64_t ino, bool *ret_collision)
+{
 	*ret_collision = false;
-	for (;;) {
-		ino &= INT64_MAX;
-		if (ino < CONNECTOR_INO_MIN)
-			ino += CONNECTOR_INO_MIN;
-		if (!strmap_get(c->inos, ino_key(&ino)))
-			return ino;
+	while (strmap_get(c->inos, ino_key(&ino))) {
 		*ret_collision = true;
-		ino = hash_bytes(&ino, sizeof(ino));
+		ino = ino_of_hash(hash_bytes(&ino, sizeof(ino)));
 	}
+	return ino;
 }
 
 /* The connector of that name: in the tables, or one that was removed and is still held open. */
@@ -246,19 +248,16 @@ static struct connector *find_or_new(struct catalog *c, const char *name, int64_
 {
 	struct connector *conn = NULL, *old;
 	bool collision, held = true;
-	uint64_t ino;
+	uint64_t ino = ino_of_hash(name_hash(name, strlen(name)));
 
 	pthread_rwlock_wrlock(&c->lock);
-	ino = name_hash(name, strlen(name)) & INT64_MAX;
-	if (ino < CONNECTOR_INO_MIN)
-		ino += CONNECTOR_INO_MIN;
 	old = strmap_get(c->inos, ino_key(&ino));
 	if (old && strcmp(old->name, name) == 0)
 		conn = connector_try_ref(old);
 	if (!conn) {
 		if (old && strcmp(old->name, name) == 0)
 			strmap_del(c->inos, ino_key(&ino)); /* is just being destroyed */
-		ino = pick_ino(c, name, &collision);
+		ino = pick_ino(c, ino, &collision);
 		conn = connector_new(c, name, ino, mtime_ns);
 		held = conn && strmap_put(c->inos, ino_key(&conn->ino), conn, NULL) == 0;
 		if (held)

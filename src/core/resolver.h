@@ -38,8 +38,8 @@ struct binding;
 /* changed(arg, since_ms) is called when values, or the state of a secret that it uses, have
  * changed; since_ms: clock_mono_ms() at the first sign of it. Not from within a call. config must
  * outlive the binding. 0 or -ENOMEM. */
-int resolver_bind(struct resolver *r, const struct config *config, void (*changed)(void *arg, int64_t since_ms),
-                  void *arg, struct binding **ret);
+int resolver_bind(struct resolver *r, const struct config *config,
+                  void (*changed)(void *arg, int64_t since_ms), void *arg, struct binding **ret);
 void binding_free(struct binding *b); /* NULL allowed; a need under way is given up */
 
 size_t binding_n_secrets(const struct binding *b);
@@ -62,7 +62,8 @@ enum resolution {
 };
 
 /* The value of the i-th reference as known now; valid until control returns to the loop. */
-enum resolution binding_resolve(const struct binding *b, size_t i, struct slice *ret_value, struct error *ret_err);
+enum resolution binding_resolve(const struct binding *b, size_t i, struct slice *ret_value,
+                                struct error *ret_err);
 
 /* What can be said without asking anybody: RESOLVED where nothing speaks against it, LITERAL, BROKEN. */
 enum resolution binding_unfit(const struct binding *b, size_t i, struct error *ret_err);
@@ -72,7 +73,8 @@ void resolver_refresh(struct secret *s, bool leases);
 
 /* For status and metrics: walks. */
 struct secret *resolver_next_secret(struct resolver *r, size_t *pos);
-bool resolver_has_provider(const struct resolver *r, struct slice name);
+/* Is it in config.providers, with a class (be it one that we lack)? */
+bool resolver_has_provider(struct resolver *r, struct slice name);
 size_t resolver_n_providers(const struct resolver *r);
 const struct provider_instance *resolver_provider(const struct resolver *r, size_t i);
 

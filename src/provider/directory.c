@@ -249,19 +249,15 @@ void directory_work(struct filejob *j)
 static int directory_open(const struct provider_env *env, const char *class_name, const struct strmap *params,
                           void **ret_self, const char **ret_param, struct error *ret_err)
 {
-	struct filejob_conf *c = calloc(1, sizeof(*c));
-	int r;
+	void *self;
+	struct filejob_conf *c;
+	int r = filejob_open(env, directory_work, params, &self, ret_param, ret_err);
 
 	(void)class_name;
-	*ret_param = NULL;
-	if (!c)
-		return error_set(ret_err, ENOMEM, "out of memory");
-	r = filejob_conf_init(c, env, directory_work, filejob_conf_free, params, ret_param, ret_err);
-	if (r < 0) {
-		free(c);
+	if (r < 0)
 		return r;
-	}
 	/* That one is of the file provider. */
+	c = self;
 	free(c->secrets);
 	c->secrets = NULL;
 	*ret_self = c;

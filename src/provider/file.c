@@ -17,18 +17,10 @@ struct place {
 	size_t at;
 };
 
-static int compare_keys(struct slice a, struct slice b)
-{
-	size_t n = a.len < b.len ? a.len : b.len;
-	int r = n > 0 ? memcmp(a.data, b.data, n) : 0;
-
-	return r != 0 ? r : (a.len > b.len) - (a.len < b.len);
-}
-
 static int compare_places(const void *a, const void *b)
 {
 	const struct place *x = a, *y = b;
-	int r = compare_keys(x->item->key, y->item->key);
+	int r = slice_compare(x->item->key, y->item->key);
 
 	return r != 0 ? r : (x->at > y->at) - (x->at < y->at);
 }
@@ -41,7 +33,7 @@ static const struct property *find_last(const struct place *sorted, size_t n, st
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
 
-		if (compare_keys(sorted[mid].item->key, key) <= 0)
+		if (slice_compare(sorted[mid].item->key, key) <= 0)
 			low = mid + 1;
 		else
 			high = mid;
@@ -146,20 +138,8 @@ static void file_work(struct filejob *j)
 static int file_open(const struct provider_env *env, const char *class_name, const struct strmap *params,
                      void **ret_self, const char **ret_param, struct error *ret_err)
 {
-	struct filejob_conf *c = calloc(1, sizeof(*c));
-	int r;
-
 	(void)class_name;
-	*ret_param = NULL;
-	if (!c)
-		return error_set(ret_err, ENOMEM, "out of memory");
-	r = filejob_conf_init(c, env, file_work, filejob_conf_free, params, ret_param, ret_err);
-	if (r < 0) {
-		free(c);
-		return r;
-	}
-	*ret_self = c;
-	return 0;
+	return filejob_open(env, file_work, params, ret_self, ret_param, ret_err);
 }
 
 static const char *const classes[] = {

@@ -68,7 +68,7 @@ int filejob_conf_init(struct filejob_conf *c, const struct provider_env *env, vo
 	c->free_self = free_self;
 	c->allowed = (struct allowed_paths){ .unrestricted = true };
 	c->secrets = NULL;
-	/* Now, since the daemon goes to / later. */
+	/* Now: the worker goes to / when all providers are open. */
 	c->cwd = getcwd(NULL, 0);
 	if (!c->cwd && errno == ENOMEM)
 		return error_set(ret_err, ENOMEM, "out of memory");
@@ -86,10 +86,28 @@ void filejob_conf_done(struct filejob_conf *c)
 	free(c->secrets);
 }
 
-void filejob_conf_free(struct filejob_conf *c)
+static void conf_free(struct filejob_conf *c)
 {
 	filejob_conf_done(c);
 	free(c);
+}
+
+int filejob_open(const struct provider_env *env, void (*work)(struct filejob *j), const struct strmap *params,
+                 void **ret_self, const char **ret_param, struct error *ret_err)
+{
+	struct filejob_conf *c = calloc(1, sizeof(*c));
+	int r;
+
+	*ret_param = NULL;
+	if (!c)
+		return error_set(ret_err, ENOMEM, "out of memory");
+	r = filejob_conf_init(c, env, work, conf_free, params, ret_param, ret_err);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	*ret_self = c;
+	return 0;
 }
 
 static void conf_unref(struct filejob_conf *c)

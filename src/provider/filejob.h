@@ -54,9 +54,10 @@ int filejob_conf_init(struct filejob_conf *c, const struct provider_env *env, vo
                       void (*free_self)(struct filejob_conf *c), const struct strmap *params,
                       const char **ret_param, struct error *ret_err);
 void filejob_conf_done(struct filejob_conf *c); /* the common part only; for free_self */
-/* For providers that add nothing: frees the common part and c. */
-void filejob_conf_free(struct filejob_conf *c);
 
+/* provider_ops' open for providers that add nothing to a struct filejob_conf. */
+int filejob_open(const struct provider_env *env, void (*work)(struct filejob *j), const struct strmap *params,
+                 void **ret_self, const char **ret_param, struct error *ret_err);
 /* provider_ops' fetch, cancel and close. */
 int filejob_fetch(void *self, struct fetch *f);
 void filejob_cancel(void *self, struct fetch *f);

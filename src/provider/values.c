@@ -17,19 +17,9 @@ struct secret_values {
 	struct secret_field fields[];
 };
 
-static int key_cmp(struct slice a, struct slice b)
-{
-	size_t n = a.len < b.len ? a.len : b.len;
-	int c = n > 0 ? memcmp(a.data, b.data, n) : 0;
-
-	if (c != 0)
-		return c;
-	return (a.len > b.len) - (a.len < b.len);
-}
-
 static int field_cmp(const void *a, const void *b)
 {
-	return key_cmp(((const struct secret_field *)a)->key, ((const struct secret_field *)b)->key);
+	return slice_compare(((const struct secret_field *)a)->key, ((const struct secret_field *)b)->key);
 }
 
 void secret_files_done(struct secret_file *files, size_t n)
@@ -136,7 +126,7 @@ bool secret_values_get(const struct secret_values *v, struct slice key, struct s
 
 	while (lo < hi) {
 		size_t mid = lo + (hi - lo) / 2;
-		int c = key_cmp(key, v->fields[mid].key);
+		int c = slice_compare(key, v->fields[mid].key);
 
 		if (c == 0) {
 			*ret = v->fields[mid].value;
