@@ -24,7 +24,7 @@ struct file_stamp {
 enum { FILE_STAMP_COARSE_MS = 20 };
 
 /* Follows symlinks. A file that isn't there (ENOENT, ENOTDIR) is 0 with exists=false; other
- * errors are -errno. May block on a remote file system. */
+ * errors are -errno; -EDEADLK by the name alone for our own mount. May block on a remote file system. */
 int file_stamp_take(const char *path, struct file_stamp *ret);
 /* The same, but it never waits: -EAGAIN where the kernel would have to ask a file system for what it
  * doesn't have in memory. So for any thread, also for a path that may have come to lead to a file
@@ -43,9 +43,10 @@ bool file_mount_is_local(const char *path);
 /* The device number no file may lie on: our own mount (0: none yet). Reading it would wait for
  * ourselves. Set by the worker when it has the device; any thread. */
 void file_set_own_device(dev_t dev);
-/* The mount point as well, canonical, for the test by name. Copied. -ENOMEM. */
+/* The mount point as well, canonical, for the test by name. Copied; NULL: none. 0, -ENOMEM or
+ * -ENAMETOOLONG. Any thread. */
 int file_set_own_mountpoint(const char *path);
-/* True when the path, lexically normalised, is our mount point or below it. */
+/* True when the path, lexically normalised, is our mount point or below it. Any thread, never waits. */
 bool file_is_own_mountpoint(const char *path);
 
 struct file_read {
@@ -59,18 +60,19 @@ struct file_read {
  * 0, or -errno with a sentence without the path: -ENOENT, -EACCES, -EISDIR/-EINVAL (no regular
  * file), -EFBIG (over the buffer's maximum), -EDEADLK with "lies on this mount itself" for our own
  * mount, -EAGAIN (it changed while it was read, three times in a row).
- * ret->stamp is filled as far as known also on failure. May block: for the pool.
+ * ret (NULL allowed) is filled as far as known also on failure; out is as it was then, but for a buffer
+ * that has failed itself. May block: for the pool.
  */
 int file_read_all(const char *path, struct buf *out, struct file_read *ret, struct error *ret_err);
 /* The same, where permit(real path, arg) says 0 of the file that has been opened, whatever the path leads
  * to by then; else -EACCES without a sentence, and nothing was read of it. */
 int file_read_permitted(const char *path, int (*permit)(const char *real, void *arg), void *arg,
                         struct buf *out, struct file_read *ret, struct error *ret_err);
+/* The same for a descriptor of the caller's, open for reading; from its beginning, whatever its offset. */
+int file_read_fd(int fd, struct buf *out, struct file_read *ret, struct error *ret_err);
 /* The path of what an open descriptor stands for, from the kernel: where it is now, or where it was when
  * it was removed. PATH_MAX bytes. 0 or -errno. */
 int file_real_path(int fd, char *ret);
-/* The same for a descriptor that the caller opened with openat(), name being only for messages. */
-int file_read_fd(int fd, struct buf *out, struct file_read *ret, struct error *ret_err);
 
 /* Lexical normalisation as java.nio.file.Path.normalize(): "." and "..", double slashes; no
  * file system access. ret has size bytes; -ENAMETOOLONG. */

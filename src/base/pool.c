@@ -83,14 +83,14 @@ struct pool {
 	unsigned refs; /* the owner's and one for each live thread */
 };
 
-static void list_init(struct job_list *l)
+static void jobs_init(struct job_list *l)
 {
 	l->first = NULL;
 	l->last = &l->first;
 	l->len = 0;
 }
 
-static void list_append(struct job_list *l, struct pool_job *j)
+static void jobs_append(struct job_list *l, struct pool_job *j)
 {
 	j->next = NULL;
 	*l->last = j;
@@ -98,7 +98,7 @@ static void list_append(struct job_list *l, struct pool_job *j)
 	l->len++;
 }
 
-static struct pool_job *list_take_first(struct job_list *l)
+static struct pool_job *jobs_take_first(struct job_list *l)
 {
 	struct pool_job *j = l->first;
 
@@ -111,7 +111,7 @@ static struct pool_job *list_take_first(struct job_list *l)
 	return j;
 }
 
-static void list_remove(struct job_list *l, struct pool_job *j)
+static void jobs_remove(struct job_list *l, struct pool_job *j)
 {
 	struct pool_job **p = &l->first;
 
@@ -164,7 +164,7 @@ static struct pool_job *take_next(struct pool *p)
 		if (j && (!oldest || j->no < oldest->no) && room(p, (enum pool_place)i) > 0)
 			oldest = j;
 	}
-	return oldest ? list_take_first(&p->queues[oldest->place]) : NULL;
+	return oldest ? jobs_take_first(&p->queues[oldest->place]) : NULL;
 }
 
 static bool is_stuck(const struct pool *p, const char *key)
@@ -235,7 +235,7 @@ static void run_job(struct slot *slot, struct pool_job *j)
 		pthread_cond_broadcast(&p->queued); /* others may have room now, if this thread ends */
 	} else {
 		p->running[j->place]--;
-		list_append(&p->finished, j);
+		jobs_append(&p->finished, j);
 		if (!p->ending)
 			tell_loop(p);
 	}
@@ -346,7 +346,7 @@ static void on_deadline(void *arg)
 		return;
 	}
 	if (j->state == JOB_QUEUED) {
-		list_remove(&p->queues[j->place], j);
+		jobs_remove(&p->queues[j->place], j);
 	} else {
 		set_overdue(p, j);
 		pthread_cond_broadcast(&p->queued);
@@ -370,7 +370,7 @@ static void on_finished(int fd, void *arg)
 	/* Those that are there now: one by one, since done may cancel the next, or submit another. */
 	while (n-- > 0) {
 		pthread_mutex_lock(&p->mutex);
-		j = list_take_first(&p->finished);
+		j = jobs_take_first(&p->finished);
 		pthread_mutex_unlock(&p->mutex);
 		if (!j)
 			return;
@@ -387,15 +387,15 @@ static bool enqueue(struct pool *p, struct pool_job *j)
 		j->state = JOB_FINISHED;
 		j->result = -EBUSY;
 		loop_timer_stop(j->timer);
-		list_append(&p->finished, j);
+		jobs_append(&p->finished, j);
 		tell_loop(p);
 		return true;
 	}
 	j->no = p->submitted++;
-	list_append(queue, j);
+	jobs_append(queue, j);
 	start_thread(p);
 	if (p->threads == 0) {
-		list_remove(queue, j);
+		jobs_remove(queue, j);
 		return false;
 	}
 	pthread_cond_signal(&p->queued);
@@ -440,7 +440,7 @@ void pool_cancel(struct pool_job *j)
 	pthread_mutex_lock(&p->mutex);
 	bool queued = j->state == JOB_QUEUED;
 	if (queued)
-		list_remove(&p->queues[j->place], j);
+		jobs_remove(&p->queues[j->place], j);
 	pthread_mutex_unlock(&p->mutex);
 	/* A running one keeps its deadline, since its thread may be stuck as well as any. */
 	if (queued)
@@ -470,8 +470,8 @@ int pool_new(struct loop *loop, struct pool **ret)
 	pthread_cond_init(&p->returned, &attr);
 	pthread_condattr_destroy(&attr);
 	for (int i = 0; i < POOL_PLACES; i++)
-		list_init(&p->queues[i]);
-	list_init(&p->finished);
+		jobs_init(&p->queues[i]);
+	jobs_init(&p->finished);
 	p->loop = loop;
 	p->refs = 1;
 	p->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -542,7 +542,7 @@ static void drop_jobs(struct job_list *l)
 {
 	struct pool_job *j;
 
-	while ((j = list_take_first(l))) {
+	while ((j = jobs_take_first(l))) {
 		loop_timer_free(j->timer);
 		job_free(j);
 	}

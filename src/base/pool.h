@@ -41,12 +41,14 @@ int pool_new(struct loop *loop, struct pool **ret); /* threads start with the fi
 void pool_free(struct pool *p);
 
 /*
- * Runs work(arg) in a thread of the pool, then done(result, arg) in the loop's thread, where
- * result is work's, or -ETIMEDOUT when deadline_ms (from now) passed first, also while the job
- * was still queued, or -EBUSY (in a later turn of the loop) when a job of the same key passed its
- * deadline and is stuck still. key: what is looked at, a path as a rule; it belongs to arg. After done no callback touches arg but free_arg(arg), which runs once
- * work has returned as well, in whichever thread comes last (so free_arg must be safe in any).
- * work must touch only arg. Loop's thread only. NULL: out of memory (nothing is called).
+ * Runs work(arg) in a thread of the pool, then done(result, arg) in the loop's thread, never from
+ * within this call, where result is work's, or -ETIMEDOUT when deadline_ms (from now) passed first,
+ * also while the job was still queued, or -EBUSY when a job of the same key has passed its deadline and
+ * is stuck still. After -ETIMEDOUT work may be running yet: of arg only what it never writes may be
+ * looked at. After done no callback touches arg but free_arg(arg), which runs once work has returned as
+ * well, in whichever thread comes last (so free_arg must be safe in any). work must touch only arg.
+ * key: what is looked at, a path as a rule, or NULL; it belongs to arg. The handle is the pool's, and
+ * valid until done. Loop's thread only. NULL: out of memory (nothing is called, arg stays the caller's).
  */
 struct pool_job *pool_submit(struct pool *p, int (*work)(void *arg), void (*done)(int result, void *arg),
                              void (*free_arg)(void *arg), void *arg, int64_t deadline_ms, const char *key,

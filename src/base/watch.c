@@ -151,7 +151,7 @@ static struct node *find_node(struct watcher *w, int wd, const char *name)
 	return len > NAME_MAX ? NULL : strmap_get(w->nodes, node_key(room, wd, name, len));
 }
 
-/* --- kernel watches and subscriptions ---------------------------------------------------------------------- */
+/* --- kernel watches and subscriptions --------------------------------------------------- */
 
 static void recent_clear(struct watcher *w)
 {

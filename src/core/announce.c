@@ -90,7 +90,8 @@ void connector_note(struct connector *conn, enum touch_kind kind)
 	conn->announce = stronger(conn->announce, (int)kind + 1);
 }
 
-void connector_hide(struct connector *conn)
+/* Before visible attributes change. */
+static void hide(struct connector *conn)
 {
 	struct catalog *c = conn->catalog;
 	bool was;
@@ -113,7 +114,7 @@ void connector_move(struct connector *conn)
 	if (conn->moved)
 		return;
 	conn->moved = true;
-	connector_hide(conn);
+	hide(conn);
 	pthread_mutex_lock(&conn->lock);
 	conn->mtime_ns = now > conn->mtime_ns ? now : conn->mtime_ns + 1;
 	conn->rotated_ns = now;

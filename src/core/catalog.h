@@ -24,8 +24,8 @@ enum { CONNECTOR_INO_MIN = 1024 };
 
 /* ---- looking (any thread) ---- */
 
-/* A reference, or NULL. Only visible connectors are found by name (see appeared). By node id also
- * those that have been removed and are still referenced by nobody but the kernel: NULL = ESTALE. */
+/* A reference, or NULL. Only visible connectors are found by name (see catalog_appeared). By node id also
+ * one that has been removed, as long as somebody holds a reference (an open file, a listing). */
 struct connector *catalog_find(struct catalog *c, const char *name);
 struct connector *catalog_find_ino(struct catalog *c, uint64_t ino);
 struct connector *connector_ref(struct connector *conn);
@@ -67,7 +67,7 @@ int connector_xattr_list(struct connector *conn, struct buf *out);
 typedef void open_done(int err, struct snapshot *snapshot, void *arg);
 
 /*
- * Opens: 0 with *ret_snapshot when what is there is fresh; -EINPROGRESS with *ret_wait when the
+ * Opens: 0 with *ret_snapshot (a reference) when what is there is fresh; -EINPROGRESS with *ret_wait when the
  * event thread takes it up (done follows; at once where there is a failure in force or the last
  * known values are served in an outage); -ENOMEM. The deadline is the fetch's.
  * *ret_wait is a handle that the caller gives back, once, by open_wait_release, from any thread,

@@ -65,7 +65,8 @@ static const char *check_name(const struct check *c)
 	return c->items[c->at]->name;
 }
 
-static void check_trouble(void *arg, const struct config_ref *ref, enum resolution how, const struct error *err)
+static void check_trouble(void *arg, const struct config_ref *ref, enum resolution how,
+                          const struct error *err)
 {
 	struct check *c = arg;
 	const struct config_value *value = &c->config->values[ref->value];
@@ -105,6 +106,13 @@ static void check_said(void *arg)
 	check_done_one(c);
 }
 
+/* Each is looked at once: what changes later is none of its business. */
+static void ignore_change(void *arg, int64_t since_ms)
+{
+	(void)arg;
+	(void)since_ms;
+}
+
 static void check_loaded(void *arg, struct stored *stored, const struct error *err)
 {
 	struct check *c = arg;
@@ -115,9 +123,9 @@ static void check_loaded(void *arg, struct stored *stored, const struct error *e
 	c->stored = stored;
 	if (err) {
 		report_add(c->report, REPORT_ERROR, check_name(c), 0, NULL, "%s", err->text);
-	} else if (config_parse(slice_of(stored->text, stored->len), stored->syntax, &c->config, &line, &parse) < 0) {
+	} else if (config_parse(stored_text(stored), stored->syntax, &c->config, &line, &parse) < 0) {
 		report_add(c->report, REPORT_ERROR, check_name(c), line, NULL, "%s", parse.text);
-	} else if (resolver_bind(c->engine->resolver, c->config, check_ignore, c, &c->binding) < 0) {
+	} else if (resolver_bind(c->engine->resolver, c->config, ignore_change, c, &c->binding) < 0) {
 		report_add(c->report, REPORT_ERROR, check_name(c), 0, NULL, "out of memory");
 	} else {
 		if (!c->config->reload_valid)
@@ -131,12 +139,6 @@ static void check_loaded(void *arg, struct stored *stored, const struct error *e
 		check_offline(c);
 	}
 	check_done_one(c);
-}
-
-void check_ignore(void *arg, int64_t since_ms)
-{
-	(void)arg;
-	(void)since_ms;
 }
 
 static void check_next(void *arg)

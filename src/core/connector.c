@@ -270,7 +270,7 @@ static bool text_taken(struct connector *conn, struct stored *stored, const stru
 
 	if (conn->stored_writing && !err) /* half of it, perhaps; changed will come */
 		return text_postponed(conn, stored);
-	parsed = !err && config_parse(slice_of(stored->text, stored->len), stored->syntax, &config, &line, &parse) == 0;
+	parsed = !err && config_parse(stored_text(stored), stored->syntax, &config, &line, &parse) == 0;
 	if (text_doubtful(conn, stored, err ? err->code == ENOENT : !parsed || !stored->len)) {
 		config_free(config);
 		return text_postponed(conn, stored);
@@ -326,7 +326,8 @@ static bool must_render(const struct connector *conn)
 {
 	const struct snapshot *s = conn->snapshot;
 
-	if (conn->dirty || conn->load_err || !s || conn->state != CONNECTOR_OK || s->text_generation != conn->text_generation)
+	if (conn->dirty || conn->load_err || !s || conn->state != CONNECTOR_OK ||
+	    s->text_generation != conn->text_generation)
 		return true;
 	for (size_t i = 0; i < s->n_deps; i++)
 		if (s->deps[i].secret->generation != s->deps[i].generation)
@@ -357,7 +358,6 @@ static int publish(struct connector *conn, struct rendering *r)
 	}
 	if (conn->snapshot && !same_bytes(conn->snapshot, r))
 		connector_move(conn);
-	s->version = conn->version;
 	s->text_generation = conn->text_generation;
 	set_state(conn, state, err, error, s);
 	return 0;
@@ -419,7 +419,8 @@ static void job_secrets(struct connector *conn)
 		return;
 	}
 	/* The text was only looked at again: what secrets have brought is shown when its settle time is over. */
-	if (!open && !conn->window_over && conn->snapshot && conn->snapshot->text_generation == conn->text_generation) {
+	if (!open && !conn->window_over && conn->snapshot &&
+	    conn->snapshot->text_generation == conn->text_generation) {
 		job_end(conn, 0);
 		return;
 	}
@@ -435,7 +436,7 @@ static void job_secrets(struct connector *conn)
 
 /* ---- the job ---- */
 
-void connector_finish_waits(struct list *waits, int err, struct snapshot *snapshot)
+static void finish_waits(struct list *waits, int err, struct snapshot *snapshot)
 {
 	while (!list_empty(waits)) {
 		struct open_wait *w = list_entry(waits->next, struct open_wait, node);
@@ -461,7 +462,7 @@ static void job_end(struct connector *conn, int err)
 	}
 	conn->moved = false;
 	connector_job_announce(conn);
-	connector_finish_waits(&served, err, conn->snapshot);
+	finish_waits(&served, err, conn->snapshot);
 	if (!list_empty(&conn->waits))
 		connector_work(conn);
 	else if (conn->wanted && conn->stored_stale && !conn->load_err && !conn->stored_writing && !conn->collision)
@@ -529,7 +530,7 @@ void connector_drop(struct connector *conn, int err)
 	conn->error = NULL;
 	conn->touch_pending = conn->touching;
 	pthread_mutex_unlock(&conn->lock);
-	connector_finish_waits(&all, err, NULL);
+	finish_waits(&all, err, NULL);
 	catalog_pump(conn->catalog);
 	connector_unref(conn);
 }

@@ -17,6 +17,7 @@
 #include "core/engine.h"
 #include "core/resolver.h"
 #include "core/secret.h"
+#include "format/limits.h"
 #include "store/store.h"
 
 /* ---- snapshots ---- */
@@ -30,7 +31,6 @@ struct snapshot {
 	atomic_uint refs;
 	char *data; /* secret memory */
 	size_t size;
-	uint64_t version;
 	uint64_t text_generation; /* of the stored config that it was rendered from */
 	size_t n_deps;
 	struct snapshot_dep deps[];
@@ -139,11 +139,11 @@ struct catalog {
 
 enum {
 	CATALOG_LOOKING_MAX = 6,  /* of libfuse's 10 threads */
-	CATALOG_LOADS = 8,       /* texts read in the background at the same time */
-	LIMIT_NAME = 1024 * 1024, /* of a connector: a value of a stored config */
+	CATALOG_LOADS = 8,        /* texts read in the background at the same time */
+	LIMIT_NAME = LIMIT_STORED_BYTES, /* of a connector: it is a value of its stored config */
 };
 
-void catalog_count_states(struct catalog *c, struct listing *all, size_t counts[CONNECTOR_N_STATES]);
+void listing_count_states(const struct listing *all, size_t counts[CONNECTOR_N_STATES]);
 
 int catalog_new(struct engine *e, struct catalog **ret);
 void catalog_free(struct catalog *c);
@@ -165,7 +165,6 @@ struct connector *connector_new(struct catalog *c, const char *name, uint64_t in
 void connector_destroy(struct connector *conn);           /* any thread: the last reference is gone */
 void connector_work(struct connector *conn);              /* begins its job, unless one is under way */
 void connector_drop(struct connector *conn, int err);     /* lets go of its secrets; waits end with err */
-void connector_finish_waits(struct list *waits, int err, struct snapshot *snapshot);
 const char *connector_state_name(enum connector_state state);
 const char *connector_errno_name(int err);                /* "ENOKEY"; NULL for 0 */
 /* config.name, else the file's base name, appended to out. */
@@ -181,17 +180,17 @@ struct rendering {
 };
 int connector_render(const struct connector *conn, struct rendering *ret);
 /* One reference in trouble: text without the place. */
-typedef void trouble_fn(void *arg, const struct config_ref *ref, enum resolution how, const struct error *err);
+typedef void trouble_fn(void *arg, const struct config_ref *ref, enum resolution how,
+                        const struct error *err);
 /* Resolves all references; calls fn for each that is BROKEN, LITERAL or stale. values may be NULL. */
-void binding_survey(const struct binding *b, const struct config *config, struct slice *values, bool *resolved,
-                    trouble_fn *fn, void *arg);
+void binding_survey(const struct binding *b, const struct config *config, struct slice *values,
+                    bool *resolved, trouble_fn *fn, void *arg);
 
 /* announce.c: when and how changes are shown. Event thread. */
 void connector_queue_announce(struct connector *conn, int64_t since_ms);
 void connector_note(struct connector *conn, enum touch_kind kind); /* something has changed: tell of it */
 void connector_job_announce(struct connector *conn);      /* a job has ended: send or queue what was noted */
 void connector_move(struct connector *conn);              /* a rotation: mtime, version, the log */
-void connector_hide(struct connector *conn);              /* before visible attributes change */
 void connector_young(struct connector *conn);            /* its text is to be read again soon */
 int announce_init(struct catalog *c);
 void announce_done(struct catalog *c);
@@ -231,9 +230,6 @@ struct engine {
 	struct check *check;
 };
 
-void engine_warm(struct engine *e);
-void engine_store_ready(void *arg, const struct error *err); /* arg: the catalog, as of all events */
-void check_ignore(void *arg, int64_t since_ms);
 void check_free(struct check *c);                            /* NULL allowed */
 
 #endif

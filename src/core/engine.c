@@ -11,15 +11,28 @@
 #include "base/clock.h"
 #include "core/core.h"
 
-static void engine_ready(void *arg, const struct error *err)
+/* connectfs.warm: every connector is resolved in the background, as if it had been opened. */
+static void warm(struct engine *e)
 {
-	struct engine *e = arg;
+	struct listing *all = catalog_list(e->catalog);
+
+	for (size_t i = 0; all && i < all->len; i++) {
+		all->items[i]->active = true;
+		catalog_queue_load(all->items[i]);
+	}
+	listing_unref(all);
+}
+
+static void store_ready(void *arg, const struct error *err)
+{
+	struct catalog *c = arg; /* as of all events of the store */
+	struct engine *e = c->engine;
 
 	e->listed = true;
 	e->ready(e->ready_arg, err);
 	if (e->settings->warm && e->mode == ENGINE_MOUNT && !err)
-		engine_warm(e);
-	catalog_pump(e->catalog);
+		warm(e);
+	catalog_pump(c);
 }
 
 int engine_new(struct settings *settings, enum engine_mode mode, struct loop *loop, struct engine **ret,
@@ -79,20 +92,13 @@ int engine_start(struct engine *e, void (*ready)(void *arg, const struct error *
 		.removed = catalog_store_removed,
 		.changed = catalog_store_changed,
 		.writing = catalog_store_writing,
-		.ready = engine_store_ready,
+		.ready = store_ready,
 		.arg = e->catalog,
 	};
 
 	e->ready = ready;
 	e->ready_arg = arg;
 	return e->store->ops->start(e->store, &ev);
-}
-
-void engine_store_ready(void *arg, const struct error *err)
-{
-	struct catalog *c = arg;
-
-	engine_ready(c->engine, err);
 }
 
 void engine_set_sink(struct engine *e, const struct catalog_sink *sink)
@@ -124,19 +130,6 @@ void engine_set_processes(struct engine *e, const struct engine_processes *p)
 	e->mountpoint = copy;
 	e->processes = *p;
 	e->processes.mountpoint = copy;
-}
-
-/* ---- warming: every connector is resolved in the background, as if it had been opened ---- */
-
-void engine_warm(struct engine *e)
-{
-	struct listing *all = catalog_list(e->catalog);
-
-	for (size_t i = 0; all && i < all->len; i++) {
-		all->items[i]->active = true;
-		catalog_queue_load(all->items[i]);
-	}
-	listing_unref(all);
 }
 
 /* ---- names ---- */

@@ -50,7 +50,8 @@ struct engine_processes {
 };
 void engine_set_processes(struct engine *e, const struct engine_processes *p);
 
-/* The whole of .connectfs/status.json and of .connectfs/metrics into out (not secret). */
+/* The whole of .connectfs/status.json and of .connectfs/metrics into out (empty, not secret; its maximum is
+ * the caller's). 0, -ENOMEM or -EFBIG. */
 int engine_status_json(struct engine *e, struct buf *out);
 int engine_metrics(struct engine *e, struct buf *out);
 

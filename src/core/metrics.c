@@ -14,7 +14,8 @@ static void head(struct buf *out, const char *name, const char *type, const char
 	buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-static void single(struct buf *out, const char *name, const char *type, const char *help, unsigned long long v)
+static void single(struct buf *out, const char *name, const char *type, const char *help,
+                   unsigned long long v)
 {
 	head(out, name, type, help);
 	buf_addf(out, "%s %llu\n", name, v);
@@ -61,11 +62,11 @@ static void by_provider(struct engine *e, struct buf *out, const char *name, con
 	}
 }
 
-static void by_state(struct engine *e, struct listing *all, struct buf *out)
+static void by_state(const struct listing *all, struct buf *out)
 {
 	size_t counts[CONNECTOR_N_STATES];
 
-	catalog_count_states(e->catalog, all, counts);
+	listing_count_states(all, counts);
 	head(out, "connectfs_connectors", "gauge", "Connectors by state.");
 	for (size_t i = 0; i < CONNECTOR_N_STATES; i++)
 		buf_addf(out, "connectfs_connectors{state=\"%s\"} %zu\n", connector_state_name((enum connector_state)i),
@@ -96,9 +97,10 @@ static void counters(struct stats *s, struct buf *out)
 	single(out, "connectfs_read_bytes_total", "counter", "Bytes read.", atomic_load(&s->read_bytes));
 	single(out, "connectfs_rotations_total", "counter", "Rotations.", atomic_load(&s->rotations));
 	single(out, "connectfs_renders_total", "counter", "Renderings of connectors.", atomic_load(&s->renders));
-	single(out, "connectfs_touches_total", "counter", "Touches asked of the notifier.", atomic_load(&s->touches));
-	single(out, "connectfs_touch_failures_total", "counter", "Touches that failed or came to nothing in a second.",
-	       atomic_load(&s->touch_failures));
+	single(out, "connectfs_touches_total", "counter", "Touches asked of the notifier.",
+	       atomic_load(&s->touches));
+	single(out, "connectfs_touch_failures_total", "counter",
+	       "Touches that failed or came to nothing in a second.", atomic_load(&s->touch_failures));
 	single(out, "connectfs_parked_refused_total", "counter", "Opens refused since too many were waiting.",
 	       atomic_load(&s->parked_refused));
 	single(out, "connectfs_open_files", "gauge", "Open descriptors of connectors.",
@@ -124,8 +126,9 @@ int engine_metrics(struct engine *e, struct buf *out)
 	open_latency(&e->stats, out);
 	by_provider(e, out, "connectfs_fetches_total", "Fetches begun, by provider.", false);
 	by_provider(e, out, "connectfs_fetch_errors_total", "Fetches that failed, by provider.", true);
-	by_state(e, all, out);
-	head(out, "connectfs_oldest_secret_seconds", "gauge", "Age of the polled or leased secret fetched longest ago.");
+	by_state(all, out);
+	head(out, "connectfs_oldest_secret_seconds", "gauge",
+	     "Age of the polled or leased secret fetched longest ago.");
 	buf_addf(out, "connectfs_oldest_secret_seconds %.3f\n", oldest_secret(e));
 	secmem_get_stats(&m);
 	single(out, "connectfs_secret_memory_used_bytes", "gauge", "Secret memory in use.", m.used);

@@ -36,9 +36,9 @@ static struct snapshot *snapshot_if_fresh(struct connector *conn)
 }
 
 /*
- * A path may have come to lead onto our own mount (a symlink that was switched): then looking at it waits for
- * another FUSE thread. So never all of them look at files at the same time; who finds too many at it lets
- * the pool look.
+ * Where file_stamp_peek can't promise not to wait (before Linux 5.12), a path that has come to lead onto our
+ * own mount (a symlink that was switched) makes it wait for another FUSE thread. So never all of them look at
+ * files at the same time; who finds too many at it lets the pool look.
  */
 static struct snapshot *snapshot_if_fresh_and_free(struct connector *conn)
 {

@@ -9,8 +9,8 @@
 #include "core/core.h"
 #include "format/limits.h"
 
-void binding_survey(const struct binding *b, const struct config *config, struct slice *values, bool *resolved,
-                    trouble_fn *fn, void *arg)
+void binding_survey(const struct binding *b, const struct config *config, struct slice *values,
+                    bool *resolved, trouble_fn *fn, void *arg)
 {
 	for (size_t i = 0; i < config->n_refs; i++) {
 		struct error err = ERROR_INIT;
@@ -29,12 +29,12 @@ void binding_survey(const struct binding *b, const struct config *config, struct
 struct survey {
 	const struct connector *conn;
 	struct rendering *r;
-	const struct binding *binding;
 	size_t more;
 };
 
 /* The first trouble makes errno and sentence; further ones are told as long as there is room. */
-static void collect_trouble(void *arg, const struct config_ref *ref, enum resolution how, const struct error *err)
+static void collect_trouble(void *arg, const struct config_ref *ref, enum resolution how,
+                            const struct error *err)
 {
 	struct survey *s = arg;
 	const struct config_value *value = &s->conn->config->values[ref->value];
@@ -95,8 +95,7 @@ static int render_bytes(const struct connector *conn, const struct lookup *l, st
 	int err;
 
 	buf_init_secret(&out, LIMIT_RENDERED_BYTES);
-	err = config_render(conn->config, slice_of(conn->stored->text, conn->stored->len), lookup_value,
-	                    (void *)l, &out);
+	err = config_render(conn->config, stored_text(conn->stored), lookup_value, (void *)l, &out);
 	if (err == -EFBIG) {
 		ret->state = CONNECTOR_FAILED;
 		ret->err = EIO;
@@ -119,7 +118,7 @@ int connector_render(const struct connector *conn, struct rendering *ret)
 	struct slice *values = calloc(n + 1, sizeof(*values));
 	bool *resolved = calloc(n + 1, sizeof(*resolved));
 	struct rendering r = { .state = CONNECTOR_OK, .error = ERROR_INIT };
-	struct survey survey = { .conn = conn, .r = &r, .binding = conn->binding };
+	struct survey survey = { .conn = conn, .r = &r };
 	int err = -ENOMEM;
 
 	if (values && resolved) {

@@ -435,7 +435,9 @@ static struct fetch_job *fetch_job_new(struct secret *s)
 /* A failure of our own making, told as if the provider had told it. */
 static void fetch_failed(struct secret *s)
 {
-	struct fetch_result r = { .err = EIO, .outage = true, .text = "out of memory", .ttl_ms = -1, .lease_ms = -1 };
+	struct fetch_result r = {
+		.err = EIO, .outage = true, .text = "out of memory", .ttl_ms = -1, .lease_ms = -1
+	};
 
 	s->unbegun = false;
 	s->deadline_ms = 0;
@@ -576,8 +578,8 @@ static bool must_hold(struct secret *s, const struct fetch *f, const struct fetc
 	return false;
 }
 
-/* Serves the last known values meanwhile, or lets those who ask wait, at most until the deadline. At the first
- * doubt they wait as well: a moment later the truth is known, mostly. */
+/* Serves the last known values meanwhile, or lets those who ask wait, at most until the deadline. At the
+ * first doubt they wait as well: a moment later the truth is known, mostly. */
 static void hold(struct secret *s, const struct fetch_result *r)
 {
 	secret_values_unref(r->values);
@@ -743,7 +745,9 @@ bool secret_said(struct secret *s, enum need need, unsigned long asked, bool wai
 
 void resolver_refresh(struct secret *s, bool leases)
 {
-	if (s->state == SECRET_OK && (s->rotation == ROTATION_CONSTANT || (s->rotation == ROTATION_LEASE && !leases)))
+	bool kept = s->rotation == ROTATION_CONSTANT || (s->rotation == ROTATION_LEASE && !leases);
+
+	if (s->state == SECRET_OK && kept)
 		return;
 	fetch_start(s);
 }

@@ -56,7 +56,10 @@ bool secret_said(struct secret *s, enum need need, unsigned long asked, bool wai
 /* A waiter was woken (it is in no list any more). */
 void binding_secret_said(struct binding_secret *bs);
 
-int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct slice id, struct secret **ret);
+/* The secret of that id, made where there is none; borrowed: a new one is dropped with its last user.
+ * 0 or -errno. */
+int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct slice id,
+                        struct secret **ret);
 void resolver_drop_secret(struct secret *s);
 
 #endif

@@ -6,7 +6,6 @@
 #define CONNECTFS_CORE_SNAPSHOT_H
 
 #include <stddef.h>
-#include <stdint.h>
 
 struct snapshot; /* opaque */
 
@@ -14,7 +13,5 @@ struct snapshot *snapshot_ref(struct snapshot *s);
 void snapshot_unref(struct snapshot *s); /* NULL allowed; the last one wipes */
 const char *snapshot_data(const struct snapshot *s);
 size_t snapshot_size(const struct snapshot *s);
-/* connectfs.version when it was made: grows with each rotation. */
-uint64_t snapshot_version(const struct snapshot *s);
 
 #endif

@@ -8,7 +8,8 @@
 #include <stdint.h>
 
 /* Upper bounds of the buckets of open latency, in microseconds; the last is +Inf. */
-#define STATS_OPEN_BUCKETS { 50, 100, 250, 500, 1000, 5000, 25000, 100000, 500000, 1000000, 5000000, 10000000 }
+#define STATS_OPEN_BUCKETS \
+	{ 50, 100, 250, 500, 1000, 5000, 25000, 100000, 500000, 1000000, 5000000, 10000000 }
 enum { STATS_N_OPEN_BUCKETS = 12 };
 
 struct stats {

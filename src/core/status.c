@@ -165,20 +165,19 @@ static json_t *memory_json(void)
 	return o;
 }
 
-void catalog_count_states(struct catalog *c, struct listing *all, size_t counts[CONNECTOR_N_STATES])
+void listing_count_states(const struct listing *all, size_t counts[CONNECTOR_N_STATES])
 {
-	(void)c;
 	memset(counts, 0, CONNECTOR_N_STATES * sizeof(counts[0]));
 	for (size_t i = 0; i < all->len; i++)
 		counts[all->items[i]->state]++;
 }
 
-static json_t *states_json(struct catalog *c, struct listing *all)
+static json_t *states_json(const struct listing *all)
 {
 	size_t counts[CONNECTOR_N_STATES];
 	json_t *o = json_object();
 
-	catalog_count_states(c, all, counts);
+	listing_count_states(all, counts);
 	for (size_t i = 0; i < CONNECTOR_N_STATES; i++)
 		set(o, connector_state_name((enum connector_state)i), json_integer((json_int_t)counts[i]));
 	return o;
@@ -200,7 +199,7 @@ static json_t *head_json(struct engine *e, struct listing *all)
 	set(o, "open_files", json_integer(atomic_load(&e->stats.open_files)));
 	set(o, "parked", json_integer(atomic_load(&e->stats.parked)));
 	set(o, "memory", memory_json());
-	set(o, "connectors_by_state", states_json(e->catalog, all));
+	set(o, "connectors_by_state", states_json(all));
 	return o;
 }
 

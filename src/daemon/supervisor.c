@@ -41,7 +41,6 @@ enum {
 	STOP_GIVE_UP_MS = 400,  /* after SIGKILL: a process that the kernel does not let die, since a thread of it
 	                         * is in a file system that hangs. Nothing is gained by waiting for it: it is
 	                         * unmounted, and who waits for our end shall have it within a second. */
-	STALE_MOUNTS_MAX = 16,
 	WAIT_MAX_MS = 60000,
 };
 

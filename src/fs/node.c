@@ -42,7 +42,7 @@ void node_attr_connector(struct fs *fs, struct connector *conn, struct stat *ret
 	ret->st_blocks = (blkcnt_t)((attr.size + 511) / 512);
 }
 
-void node_attr_root(struct fs *fs, struct stat *ret, double *ret_timeout)
+static void attr_root(struct fs *fs, struct stat *ret, double *ret_timeout)
 {
 	fill_common(fs, ret, FS_INO_ROOT, S_IFDIR | 0755, catalog_mtime_ns(fs->catalog));
 	ret->st_nlink = 3; /* "..", "." and that of .connectfs */
@@ -54,7 +54,7 @@ int node_attr(struct fs *fs, uint64_t ino, struct stat *ret, double *ret_timeout
 	struct connector *conn;
 
 	if (ino == FS_INO_ROOT) {
-		node_attr_root(fs, ret, ret_timeout);
+		attr_root(fs, ret, ret_timeout);
 		return 0;
 	}
 	if (ino == FS_INO_CONTROL || control_is_ino(ino)) {

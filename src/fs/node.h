@@ -85,7 +85,6 @@ uint64_t fs_current_unique(void);
 
 /* A whole struct stat, and how long the kernel may keep it. Never waits. */
 void node_attr_connector(struct fs *fs, struct connector *conn, struct stat *ret, double *ret_timeout);
-void node_attr_root(struct fs *fs, struct stat *ret, double *ret_timeout);
 /* Of any node; -ESTALE for an unknown one. */
 int node_attr(struct fs *fs, uint64_t ino, struct stat *ret, double *ret_timeout);
 /* Fills what LOOKUP, MKNOD and READDIRPLUS answer. */

@@ -33,7 +33,8 @@ struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const str
 	return p;
 }
 
-int parked_enter(struct parked *p)
+/* Counts it in; -ETIMEDOUT when too many wait. */
+static int enter(struct parked *p)
 {
 	struct fs *fs = p->fs;
 	int err = 0;
@@ -162,7 +163,7 @@ static bool begin_wait(struct parked *p)
 
 void parked_post(struct parked *p, void (*fn)(void *p))
 {
-	int err = parked_enter(p);
+	int err = enter(p);
 
 	if (!err && !begin_wait(p)) {
 		err = -EINTR;
@@ -302,7 +303,7 @@ static void park(struct parked *p, struct open_wait *wait)
 	struct fs *fs = p->fs;
 
 	p->wait = wait;
-	if (parked_enter(p)) {
+	if (enter(p)) {
 		open_wait_interrupt(wait);
 		stats_open_done(fs->stats, (clock_mono_ns() - p->since_ns) / 1000, -ETIMEDOUT);
 		fuse_reply_err(p->req, ETIMEDOUT);

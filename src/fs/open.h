@@ -41,8 +41,6 @@ struct parked {
 
 /* In SETUP; NULL: out of memory. */
 struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi);
-/* Counts it in; -ETIMEDOUT when too many wait. */
-int parked_enter(struct parked *p);
 /* Runs fn(p) in the event thread, which must begin with parked_claim. On failure, or if it was interrupted
  * at once, the request has been answered and p is gone. */
 void parked_post(struct parked *p, void (*fn)(void *p));

@@ -44,10 +44,10 @@ bool secret_values_equal(const struct secret_values *a, const struct secret_valu
 size_t secret_values_n_files(const struct secret_values *v);
 const struct secret_file *secret_values_file(const struct secret_values *v, size_t i);
 /* Any thread: true when every file is local and its statx still says the same. With no files:
- * true. Never blocks (only local files are looked at; one that isn't local makes it false). */
+ * true. Never blocks: one that isn't local, or that the kernel would have to ask for, makes it false. */
 bool secret_values_files_unchanged(const struct secret_values *v);
 
-/* Helpers for lists of files that are built up. files_done frees paths and the array. */
+/* Frees the paths and the array; NULL with 0 allowed. */
 void secret_files_done(struct secret_file *files, size_t n);
 
 #endif

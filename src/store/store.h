@@ -36,13 +36,20 @@ struct stored {
 	struct file_stamp stamp; /* of the file, when it was read */
 	bool young;              /* so young then that its next change may bear the same time: read again */
 	bool local;              /* the file may be checked by statx from any thread */
-	bool watched;            /* a watch tells of its changes: an open needs no check of its own */
+	bool watched;            /* a watch that saw all when it was read tells of its changes (and says so
+	                            when it no longer sees all): an open needs no check of its own */
 };
 
-struct stored *stored_new(struct slice text, enum config_syntax syntax, const char *path); /* NULL: no memory */
+/* Copies text and path (NULL allowed); the rest is the store's to fill. NULL: out of memory. */
+struct stored *stored_new(struct slice text, enum config_syntax syntax, const char *path);
 struct stored *stored_ref(struct stored *s);
 void stored_unref(struct stored *s); /* NULL allowed */
-/* Any thread, never blocks: true when there is no file, or it is watched, or local and unchanged. */
+static inline struct slice stored_text(const struct stored *s)
+{
+	return slice_of(s->text, s->len);
+}
+/* Any thread, never blocks: true when there is no file, or it is watched, or local and unchanged as far as
+ * the kernel can tell without asking anybody. */
 bool stored_unchanged(const struct stored *s);
 
 /* What a store tells. In the event thread, never from within a call of the store. name is the
