@@ -234,7 +234,7 @@ static int lock_memory(struct worker *w)
 	return 0;
 }
 
-/* All that blocks and all that needs where and whom we were started as. 0 or an exit status. */
+/* All that blocks, and all that needs whom we were started as. 0 or an exit status. */
 static int read_settings(struct worker *w)
 {
 	struct report report = REPORT_INIT;
@@ -249,8 +249,6 @@ static int read_settings(struct worker *w)
 		log_warnings(&report);
 	}
 	report_done(&report);
-	if (!status && chdir("/") != 0)
-		status = fail(w, 2, "/: %s", strerror(errno));
 	if (!status)
 		status = settle_owner(w);
 	if (!status)
@@ -433,6 +431,10 @@ static int start_engine(struct worker *w)
 	if (err)
 		return fail(w, 2, "can't start: %s", strerror(-err));
 	err = engine_new(w->settings, ENGINE_MOUNT, w->loop, &w->engine, &report);
+	/* Relative paths in references and parameters are from where we were started, as in Kafka. The
+	 * providers know where that is by now; it is not to be kept busy. */
+	if (!err && chdir("/") != 0)
+		err = -errno;
 	if (err && report.errors > 0)
 		status = fail_report(w, &report);
 	else if (err)

@@ -152,7 +152,7 @@ static int become(uid_t uid, gid_t gid)
 	} else if (geteuid() != uid) {
 		return -EPERM;
 	}
-	/* Both are lost with a change of uid, so only now. */
+	/* Both are lost with a change of uid. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 		return -errno;
 	return secmem_harden_process();
@@ -166,7 +166,7 @@ int notifier_main(int socket, uint32_t uid, uint32_t gid)
 
 	signal(SIGTERM, SIG_DFL);
 	close_others(socket);
-	if (!r || chdir("/") < 0 || become(uid, gid))
+	if (!r || secmem_harden_process() < 0 || chdir("/") < 0 || become(uid, gid))
 		goto out;
 	status = EXIT_SUCCESS;
 	if (receive(&n, r, 0) != 1)

@@ -32,11 +32,12 @@ my %stored = (
 	kip => "a=\${kip:user} \${kip:pw}\n",
 	nopath => "a=\${f:user}\n",
 	noclass => "a=\${nc:p:k}\n",
+	relative => "a=\${any:secrets/db.properties:user} \${rel:pw}\n",
 );
 spew("$d/stored/$_.properties", $stored{$_}) for keys %stored;
 settings_file("$d/worker.properties",
 	'bootstrap.servers' => 'localhost:9092', 'group.id' => 'connect', 'plugin.path' => '/opt/connect',
-	'config.providers' => ' f, dir ,env,ef,kip,nc',
+	'config.providers' => ' f, dir ,env,ef,kip,nc,any,rel',
 	'config.providers.f.class' => 'org.apache.kafka.common.config.provider.FileConfigProvider',
 	'config.providers.f.param.allowed.paths' => "$d/secrets",
 	'config.providers.dir.class' => 'org.apache.kafka.common.config.provider.DirectoryConfigProvider',
@@ -45,8 +46,10 @@ settings_file("$d/worker.properties",
 	'config.providers.ef.class' => 'env', 'config.providers.ef.param.environment.file' => "$d/env",
 	'config.providers.kip.class' => 'org.apache.kafka.connect.configs.FileConfigProvider',
 	'config.providers.kip.param.secrets' => "$d/secrets/db.properties",
+	'config.providers.any.class' => 'file',
+	'config.providers.rel.class' => 'file', 'config.providers.rel.param.secrets' => 'secrets/db.properties',
 	'connectfs.store.directory' => 'stored');
-my $m = mount_fs(source => "$d/worker.properties", env => { CFS_ONE => 'one', CFS_TWO => 'two', NOT_ALLOWED => 'no' });
+my $m = mount_fs(source => "$d/worker.properties", run_dir => $d, env => { CFS_ONE => 'one', CFS_TWO => 'two', NOT_ALLOWED => 'no' });
 
 read_is($m->path('file.properties'), "a=rw\n", "FileConfigProvider by Kafka's class name, in a worker's file, its directory relative");
 read_is($m->path('dots.properties'), "a=rw\n", 'allowed.paths: after normalisation');
@@ -59,6 +62,7 @@ read_is($m->path('env.properties'), "a=one\nb=two\n", 'EnvVarConfigProvider');
 is_errno(($m->cat('envno.properties'))[1], 'ENOKEY', '… allowlist.pattern');
 read_is($m->path('envfile.properties'), "a=ff\n", '… environment.file');
 read_is($m->path('kip.properties'), "a=rw p1\n", "the draft of KIP-297: param.secrets gives references without a path theirs");
+read_is($m->path('relative.properties'), "a=rw p1\n", 'relative paths are from where it was started');
 is_errno(($m->cat('nopath.properties'))[1], 'ENOKEY', 'file without a path has nothing');
 read_is($m->path('noclass.properties'), $stored{noclass}, 'a provider without a class stays literal, as in Kafka');
 
