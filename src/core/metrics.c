@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secmem.h"
 #include "core/core.h"
 
@@ -130,6 +131,8 @@ int engine_metrics(struct engine *e, struct buf *out)
 	head(out, "connectfs_oldest_secret_seconds", "gauge",
 	     "Age of the polled or leased secret fetched longest ago.");
 	buf_addf(out, "connectfs_oldest_secret_seconds %.3f\n", oldest_secret(e));
+	single(out, "connectfs_log_lines_dropped_total", "counter",
+	       "Lines of the worker's log that nobody took.", log_dropped());
 	secmem_get_stats(&m);
 	single(out, "connectfs_secret_memory_used_bytes", "gauge", "Secret memory in use.", m.used);
 	single(out, "connectfs_secret_memory_locked_bytes", "gauge", "Secret memory that is locked.", m.locked);

@@ -407,7 +407,7 @@ static void test_metrics(void **state)
 		"connectfs_open_files", "connectfs_opens_parked", "connectfs_open_duration_seconds",
 		"connectfs_fetches_total", "connectfs_fetch_errors_total", "connectfs_connectors",
 		"connectfs_oldest_secret_seconds", "connectfs_secret_memory_used_bytes",
-		"connectfs_secret_memory_locked_bytes",
+		"connectfs_secret_memory_locked_bytes", "connectfs_log_lines_dropped_total",
 	};
 	struct buf out;
 	size_t heads = 0;
