@@ -10,6 +10,7 @@
 #include "base/pool.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -131,16 +132,19 @@ static unsigned room(const struct pool *p, enum pool_place place)
 	static const struct {
 		unsigned running, stuck;
 	} limits[POOL_PLACES] = {
-		[POOL_LOCAL] = { POOL_THREADS, POOL_THREADS + POOL_STUCK_MAX },
-		[POOL_UNKNOWN] = { POOL_THREADS - 1, POOL_STUCK_MAX - 1 },
-		[POOL_DOUBTFUL] = { POOL_THREADS / 2, POOL_STUCK_MAX / 2 - 1 },
+		[POOL_LOCAL] = { POOL_THREADS, UINT_MAX },
+		[POOL_UNKNOWN] = { POOL_THREADS - 1, POOL_STUCK_MAX },
+		[POOL_DOUBTFUL] = { POOL_THREADS / 2, POOL_STUCK_MAX / 2 },
 	};
 	unsigned running = 0;
 
 	for (int i = (int)place; i < POOL_PLACES; i++)
 		running += p->running[i];
-	return running < limits[place].running && p->overdue <= limits[place].stuck ?
-	       limits[place].running - running : 0;
+	/* Those that run may get stuck, every one. */
+	if (running >= limits[place].running || p->overdue + running >= limits[place].stuck)
+		return 0;
+	unsigned a = limits[place].running - running, b = limits[place].stuck - p->overdue - running;
+	return a < b ? a : b;
 }
 
 /* How many of the jobs that wait might begin now. */

@@ -24,10 +24,10 @@ enum {
 };
 
 /* Where a job looks; by that, how many such jobs (and those of the places below) may run at a time,
- * and beyond how many stuck ones (of any place) none begins. */
+ * and how many may be stuck, which are counted with those of all places. */
 enum pool_place {
 	POOL_LOCAL,    /* a local file system, as the last look said: all threads, whatever is stuck */
-	POOL_UNKNOWN,  /* never looked at: all threads but one, and none beyond POOL_STUCK_MAX */
+	POOL_UNKNOWN,  /* never looked at: all threads but one, and POOL_STUCK_MAX */
 	POOL_DOUBTFUL, /* a network's or FUSE's, or it gave no answer last time: half of each */
 	POOL_PLACES
 };

@@ -350,6 +350,7 @@ static bool is_young(const struct filejob *j, const struct file_stamp *stamp)
 int filejob_add_file(struct filejob *j, const char *path, const struct file_stamp *stamp, bool local)
 {
 	struct secret_file *bigger = realloc(j->files, (j->n_files + 1) * sizeof(*j->files));
+	struct file_stamp now;
 	char *copy = strdup(path);
 
 	if (bigger)
@@ -361,6 +362,10 @@ int filejob_add_file(struct filejob *j, const char *path, const struct file_stam
 	}
 	j->files[j->n_files++] = (struct secret_file){ .path = copy, .stamp = *stamp, .local = local };
 	j->young |= local && is_young(j, stamp);
+	/* What has been read by way of a descriptor need not be known to the kernel by its path, by which
+	 * it will be looked at. */
+	if (local && file_stamp_peek(path, &now) == -EAGAIN)
+		(void)file_stamp_take(path, &now);
 	return 0;
 }
 

@@ -295,7 +295,7 @@ static void doubtful_files_leave_room(void **state)
 		if (i % 10 == 9)
 			RUN_UNTIL(timed_out, i + 1);
 	}
-	assert_true(started <= POOL_STUCK_MAX / 2 + 1);
+	assert_true(started <= POOL_STUCK_MAX / 2);
 	submit_at(-1, 3, 60000, "x", POOL_UNKNOWN);
 	RUN_UNTIL(sum, 3);
 	close(fd[1]);
