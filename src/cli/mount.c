@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/spell.h"
 #include "cli/cli.h"
 #include "daemon/daemon.h"
 
@@ -45,18 +46,10 @@ static bool is_accepted(const char *name)
 	return strncmp(name, "x-", 2) == 0 || strncmp(name, "X-", 2) == 0;
 }
 
-/* One edit (a character changed, added or left out) away? */
+/* One edit away? Of a single character anything is. */
 static bool is_near(const char *a, const char *b)
 {
-	size_t la = strlen(a), lb = strlen(b), same = 0;
-
-	if (la > lb)
-		return is_near(b, a);
-	if (la < 2 || lb - la > 1)
-		return false;
-	while (same < la && a[same] == b[same])
-		same++;
-	return strcmp(a + same + (la == lb && same < la), b + same + (same < lb)) == 0;
+	return a[0] && a[1] && spell_distance(a, b) <= 1;
 }
 
 static const char *near_option(const char *name)

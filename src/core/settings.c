@@ -19,6 +19,7 @@
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/spell.h"
 #include "format/limits.h"
 #include "format/properties.h"
 #include "provider/registry.h"
@@ -447,32 +448,6 @@ bool settings_is_own_key(const char *name)
 	return find_own(name) != NULL;
 }
 
-/* Levenshtein's distance; a large one where a string is longer than any of our keys. */
-static size_t distance(const char *a, const char *b)
-{
-	enum { LONGEST = 63 };
-	size_t row[LONGEST + 1], la = strlen(a), lb = strlen(b);
-
-	if (la > LONGEST || lb > LONGEST)
-		return SIZE_MAX / 2;
-	for (size_t j = 0; j <= lb; j++)
-		row[j] = j;
-	for (size_t i = 1; i <= la; i++) {
-		size_t diagonal = row[0];
-		row[0] = i;
-		for (size_t j = 1; j <= lb; j++) {
-			size_t best = diagonal + (a[i - 1] != b[j - 1]);
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[lb];
-}
-
 /* The key that was probably meant, or NULL. */
 static const char *near_miss(const char *name)
 {
@@ -481,7 +456,7 @@ static const char *near_miss(const char *name)
 
 	for (size_t i = 0; i < sizeof(own_keys) / sizeof(own_keys[0]); i++) {
 		const char *known = own_keys[i].name;
-		size_t d = distance(name, known);
+		size_t d = spell_distance(name, known);
 		if (d < best && d * 2 < strlen(known)) {
 			best = d;
 			found = known;
