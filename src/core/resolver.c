@@ -521,9 +521,9 @@ static bool is_worse(const struct secret *s, const struct fetch *f, const struct
 }
 
 /*
- * For how long the result of a file is doubted, that is, must be the same without a sign of a change; 0: it is
- * believed. It is doubted where it is worse than what is known, and at first where the file is young: so it
- * looks when a file has just been truncated, or taken away to be made anew. An empty one is doubted as long
+ * For how long the result of a file is doubted, that is, must be the same without a sign of a change; 0: it
+ * is believed. It is doubted where it is worse than what is known, and at first where the file is young: so
+ * it looks when a file has just been truncated, or taken away to be made anew. An empty one is doubted as long
  * as a writer is waited for, since ext4 shows the size 0 before it moves the times and inotify tells,
  * and under load for tens of milliseconds.
  */
@@ -548,8 +548,8 @@ static bool held_longer(int64_t *since_ms, int64_t now, int64_t limit_ms)
 }
 
 /* Must the result of a file be held back, and the file be read again a moment later? What was read
- * while somebody wrote may be half of it; bad news is believed when it is told twice, with a moment between, of
- * a file that has been left alone meanwhile. */
+ * while somebody wrote may be half of it; bad news is believed when it is told twice, with a moment between,
+ * of a file that has been left alone meanwhile. */
 static bool must_hold(struct secret *s, const struct fetch *f, const struct fetch_result *r)
 {
 	bool overlapped = s->writes != s->writes_before && (!r->err || r->outage);
@@ -564,7 +564,8 @@ static bool must_hold(struct secret *s, const struct fetch *f, const struct fetc
 	doubt = doubt_ms(s, f, r);
 	if (!doubt)
 		s->doubted_ms = 0;
-	else if (!held_longer(&s->doubted_ms, now, doubt) || now - s->event_ms < doubt || overlapped || r->ttl_ms >= 0) {
+	else if (!held_longer(&s->doubted_ms, now, doubt) || now - s->event_ms < doubt || overlapped ||
+	         r->ttl_ms >= 0) {
 		s->doubts++;
 		s->writing_ms = now + FILE_STAMP_COARSE_MS;
 		return true;
