@@ -14,9 +14,10 @@ sub slurp { my ($f) = @_; open(my $in, '<:encoding(UTF-8)', $f) or die "$f: $!\n
 
 my @files;
 File::Find::find({ no_chdir => 1, wanted => sub {
-	push @files, substr $_, length("$top/") if -f && m{/(?:src|t)/.*\.(?:[ch]|t|p[lm])$} && !m{/\.};
+	push @files, substr $_, length("$top/") if -f && m{/(?:src|t)/.*\.(?:[ch]|t|p[lm])$} && !m{/\.(?!\./)};
 } }, "$top/src", "$top/t");
 @files = sort @files;
+cmp_ok(scalar @files, '>', 100, 'the sources are found');
 
 my (@wide, @long, @blanks);
 for my $file (@files) {

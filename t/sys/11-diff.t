@@ -17,7 +17,7 @@ multi=line one\nline two\ttab
 lead=\ \ two before
 astral=\ud83d\ude00
 empty=
-trail=two after  
+trail=two after \u0020
 quote="a\\b"/c
 ref=${file:/etc/hostname:x}
 E
