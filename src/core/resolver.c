@@ -523,8 +523,8 @@ static bool is_worse(const struct secret *s, const struct fetch *f, const struct
 /*
  * For how long the result of a file is doubted, that is, must be the same without a sign of a change; 0: it
  * is believed. It is doubted where it is worse than what is known, and at first where the file is young: so
- * it looks when a file has just been truncated, or taken away to be made anew. An empty one is doubted as long
- * as a writer is waited for, since ext4 shows the size 0 before it moves the times and inotify tells,
+ * it looks when a file has just been truncated, or taken away to be made anew. An empty one is doubted as
+ * long as a writer is waited for, since ext4 shows the size 0 before it moves the times and inotify tells,
  * and under load for tens of milliseconds.
  */
 static int64_t doubt_ms(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
