@@ -73,8 +73,11 @@ int file_stamp_take(const char *path, struct file_stamp *ret)
 
 int file_stamp_peek(const char *path, struct file_stamp *ret)
 {
+	static atomic_bool unknown; /* to a kernel before 5.12, and to valgrind */
 	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_CACHED };
 
+	if (atomic_load_explicit(&unknown, memory_order_relaxed))
+		return file_stamp_take(path, ret);
 	if (file_is_own_mountpoint(path))
 		return -EDEADLK;
 	int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
@@ -82,8 +85,10 @@ int file_stamp_peek(const char *path, struct file_stamp *ret)
 		*ret = (struct file_stamp){ .exists = false };
 		return 0;
 	}
-	if (fd < 0 && (errno == ENOSYS || errno == EINVAL))
-		return file_stamp_take(path, ret); /* a kernel before 5.12, which can't say, or valgrind */
+	if (fd < 0 && (errno == ENOSYS || errno == EINVAL)) {
+		atomic_store_explicit(&unknown, true, memory_order_relaxed);
+		return file_stamp_take(path, ret);
+	}
 	if (fd < 0)
 		return -errno;
 	int r = stamp_fd(fd, AT_STATX_DONT_SYNC, ret);

@@ -83,6 +83,14 @@ static struct file_stamp stamp_of(const struct stat *st)
 	};
 }
 
+/* A time in a file that has room above it: mtime grows with each rotation. */
+static int64_t mtime_of(const struct file_stamp *stamp)
+{
+	const int64_t most = INT64_MAX - INT64_C(1000000000000000);
+
+	return stamp->mtime_ns < most ? stamp->mtime_ns : most;
+}
+
 static bool is_local_at(int dir, const char *path)
 {
 	int fd = openat(dir, path, O_PATH | O_CLOEXEC);
@@ -340,7 +348,7 @@ static int load_work(void *arg)
 		l->stored = stored_new(buf_slice(&text), syntax, l->path);
 		if (l->stored) {
 			l->stored->stamp = got.stamp;
-			l->stored->mtime_ns = got.stamp.mtime_ns;
+			l->stored->mtime_ns = mtime_of(&got.stamp);
 			l->stored->local = got.local;
 			l->stored->young = file_stamp_is_young(&got.stamp, began_ns);
 		} else {
@@ -497,7 +505,7 @@ static void entry_tell(struct entry *e, const struct look *look, bool force)
 	e->stamp = look->stamp;
 	if (look->regular && !e->present) {
 		e->present = true;
-		ev->added(ev->arg, e->name, e->stamp.mtime_ns);
+		ev->added(ev->arg, e->name, mtime_of(&e->stamp));
 		if (e->writing)
 			ev->writing(ev->arg, e->name);
 	} else if (!look->regular && e->present) {

@@ -239,6 +239,21 @@ static void test_load(void **state)
 	assert_null(strstr(l.err.text, base));
 }
 
+static void test_far_time(void **state)
+{
+	const struct timespec t[2] = { { .tv_sec = INT64_C(13569465600) }, { .tv_sec = INT64_C(13569465600) } };
+	struct loaded l;
+
+	(void)state;
+	put_text("s/a.properties", "a=1\n");
+	assert_int_equal(utimensat(AT_FDCWD, at("s/a.properties"), t, 0), 0);
+	start_calm();
+	l = load("a.properties");
+	assert_true(l.stored->mtime_ns > INT64_C(9000000000000000000));
+	assert_true(l.stored->mtime_ns < INT64_MAX - 1000000); /* there is more to come */
+	stored_unref(l.stored);
+}
+
 static void test_stored(void **state)
 {
 	struct stored *s = stored_new(SLICE_LIT("{}"), CONFIG_JSON, NULL);
@@ -484,7 +499,7 @@ int main(void)
 		cmocka_unit_test(test_stored),
 		T(test_list), T(test_load), T(test_changes), T(test_half_written), T(test_link), T(test_kubernetes),
 		T(test_directory_vanishes), T(test_no_directory), T(test_own_mount), T(test_storm), T(test_many),
-		T(test_unwatched), T(test_cancel),
+		T(test_unwatched), T(test_cancel), T(test_far_time),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
