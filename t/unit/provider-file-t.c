@@ -277,6 +277,11 @@ static void test_stuck(void **state)
 	pid_t pid;
 
 	(void)state;
+	if (getenv("CONNECTFS_TEST_VALGRIND")) { /* it waits at the end for threads that nothing can end */
+		print_message("# SKIP: not under valgrind, which waits for stuck threads\n");
+		close_it(o);
+		return;
+	}
 	make_dir("hung");
 	pid = fork();
 	if (pid > 0) {
@@ -315,6 +320,12 @@ static void test_stuck(void **state)
 static atomic_int flipping;
 
 /* paths: outside, and where the links are made and come to. */
+/* Slow builds and valgrind do less (CONNECTFS_TEST_SCALE). */
+static bool is_scaled_down(void)
+{
+	return getenv("CONNECTFS_TEST_SCALE") != NULL;
+}
+
 static void *flip(void *arg)
 {
 	const char *const *paths = arg;
@@ -323,7 +334,7 @@ static void *flip(void *arg)
 		if (symlink(paths[0], paths[1]) < 0 || rename(paths[1], paths[2]) < 0 ||
 		    symlink("file", paths[1]) < 0 || rename(paths[1], paths[2]) < 0)
 			abort();
-		usleep(20); /* valgrind runs one thread at a time */
+		usleep(is_scaled_down() ? 2000 : 20); /* valgrind runs one thread at a time */
 	}
 	return NULL;
 }
@@ -336,13 +347,13 @@ static void test_allowed_race(void **state)
 	const char *paths[] = { strcpy(outside, at("sibling/file")), strcpy(new, at("dir/new")),
 		                strcpy(link, at("dir/link")) };
 	pthread_t thread;
-	int good = 0;
+	int good = 0, rounds = is_scaled_down() ? 30 : 300;
 
 	(void)state;
 	make_link("file", "dir/link");
 	atomic_store(&flipping, 1);
 	assert_int_equal(pthread_create(&thread, NULL, flip, paths), 0);
-	for (int i = 0; i < 300; i++) {
+	for (int i = 0; i < rounds; i++) {
 		struct got g = fetch_keys(o, at("dir/link"), KEYS("testKey"));
 		struct slice v = value_of(&g, "testKey");
 
@@ -352,7 +363,7 @@ static void test_allowed_race(void **state)
 	}
 	atomic_store(&flipping, 0);
 	pthread_join(thread, NULL);
-	print_message("# %d of 300 were allowed\n", good);
+	print_message("# %d of %d were allowed\n", good, rounds);
 	assert_values(fetch_keys(o, at("dir/file"), KEYS("testKey")), KEYS("testKey", "testResult"));
 	close_it(o);
 }
