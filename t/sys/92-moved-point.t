@@ -48,8 +48,8 @@ SKIP: {
 		skip 'no setpriv, no fusermount3, or /dev/fuse is not open to all', 3
 			unless find_tool('setpriv') && find_tool('fusermount3') && ((stat '/dev/fuse')[2] & 06) == 06;
 		chmod 0711, base_dir();
-		chown 12345, 12345, $mnt, map { base_dir() . "/run$_" } 1, 2;
-		@as = as_user(12345, 12345);
+		chown 65534, 65534, $mnt, map { base_dir() . "/run$_" } 1, 2;
+		@as = as_user(65534, 65534);
 	}
 	my %o = (source => $src, mountpoint => $mnt, prefix => \@as);
 	my $p = start(ConnectFS::Mount::command(%o, program => program()), { env => { XDG_RUNTIME_DIR => base_dir() . '/run1' } });
