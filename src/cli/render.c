@@ -72,8 +72,8 @@ static int render(struct cli_once *o, const char *name)
 
 	if (!conn)
 		return cli_broken("%s: %s", name, err.text[0] ? err.text : "no such connector");
-	r.err = catalog_open(engine_catalog(o->engine), conn, on_open, &r, &r.snapshot, &wait);
-	if (r.err == -EINPROGRESS) {
+	r.err = catalog_open_wait(engine_catalog(o->engine), conn, on_open, &r, &wait);
+	if (!r.err) {
 		int failed = cli_once_wait(o, &r.done);
 		if (failed < 0)
 			r.err = failed;

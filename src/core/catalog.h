@@ -62,19 +62,20 @@ int connector_xattr_list(struct connector *conn, struct buf *out);
 /*
  * done(err, snapshot, arg): err is 0 with a reference to a snapshot (the callee's), or a negative
  * errno of DESIGN.md section 5's table. Called in the event thread, once, never from within
- * catalog_open.
+ * catalog_open_wait.
  */
 typedef void open_done(int err, struct snapshot *snapshot, void *arg);
 
+/* What is there, if it is fresh: a reference. NULL: catalog_open_wait must say. Never waits. */
+struct snapshot *catalog_open_now(struct catalog *c, struct connector *conn);
 /*
- * Opens: 0 with *ret_snapshot (a reference) when what is there is fresh; -EINPROGRESS with *ret_wait when the
- * event thread takes it up (done follows; at once where there is a failure in force or the last
- * known values are served in an outage); -ENOMEM. The deadline is the fetch's.
+ * Lets the event thread take an open up: done follows (soon where there is a failure in force or the last
+ * known values are served in an outage). The deadline is the fetch's. 0 or -ENOMEM.
  * *ret_wait is a handle that the caller gives back, once, by open_wait_release, from any thread,
  * before or after done.
  */
-int catalog_open(struct catalog *c, struct connector *conn, open_done *done, void *arg,
-                 struct snapshot **ret_snapshot, struct open_wait **ret_wait);
+int catalog_open_wait(struct catalog *c, struct connector *conn, open_done *done, void *arg,
+                      struct open_wait **ret_wait);
 /* Asks that done come soon with -EINTR, unless it has been or is being called. Any thread. */
 void open_wait_interrupt(struct open_wait *w);
 void open_wait_release(struct open_wait *w);

@@ -40,14 +40,13 @@ static struct snapshot *snapshot_if_fresh(struct connector *conn)
  * own mount (a symlink that was switched) makes it wait for another FUSE thread. So never all of them look at
  * files at the same time; who finds too many at it lets the pool look.
  */
-static struct snapshot *snapshot_if_fresh_and_free(struct connector *conn)
+struct snapshot *catalog_open_now(struct catalog *c, struct connector *conn)
 {
-	atomic_int *looking = &conn->catalog->looking;
 	struct snapshot *s = NULL;
 
-	if (atomic_fetch_add(looking, 1) < CATALOG_LOOKING_MAX)
+	if (atomic_fetch_add(&c->looking, 1) < CATALOG_LOOKING_MAX)
 		s = snapshot_if_fresh(conn);
-	atomic_fetch_sub(looking, 1);
+	atomic_fetch_sub(&c->looking, 1);
 	return s;
 }
 
@@ -87,17 +86,11 @@ static void wait_interrupted(void *arg)
 	wait_unref(w);
 }
 
-int catalog_open(struct catalog *c, struct connector *conn, open_done *done, void *arg,
-                 struct snapshot **ret_snapshot, struct open_wait **ret_wait)
+int catalog_open_wait(struct catalog *c, struct connector *conn, open_done *done, void *arg,
+                      struct open_wait **ret_wait)
 {
-	struct snapshot *s = snapshot_if_fresh_and_free(conn);
-	struct open_wait *w;
+	struct open_wait *w = calloc(1, sizeof(*w));
 
-	if (s) {
-		*ret_snapshot = s;
-		return 0;
-	}
-	w = calloc(1, sizeof(*w));
 	if (!w)
 		return -ENOMEM;
 	atomic_init(&w->refs, 2); /* the caller's, and the event thread's until done */
@@ -110,7 +103,7 @@ int catalog_open(struct catalog *c, struct connector *conn, open_done *done, voi
 	w->interrupt = (struct loop_work){ wait_interrupted, w, NULL };
 	*ret_wait = w;
 	loop_post_work(c->engine->loop, &w->begin);
-	return -EINPROGRESS;
+	return 0;
 }
 
 void open_wait_interrupt(struct open_wait *w)

@@ -91,10 +91,19 @@ struct contents {
 	struct loop_timer *forget;
 };
 
-static void content_unref(void *data)
-{
-	struct content *c = data;
+/* An open status.json, metrics or version. */
+struct open_content {
+	struct handle handle;
+	struct content *content;
+};
 
+static struct open_content *open_content_of(struct handle *handle)
+{
+	return list_entry(handle, struct open_content, handle);
+}
+
+static void content_unref(struct content *c)
+{
 	if (!c || atomic_fetch_sub(&c->refs, 1) != 1)
 		return;
 	if (c->alive)
@@ -121,6 +130,14 @@ static struct content *content_new(struct buf *b, int64_t made_ns, atomic_uint *
 	}
 	buf_free(b);
 	return c;
+}
+
+static void open_content_release(struct handle *handle)
+{
+	struct open_content *o = open_content_of(handle);
+
+	content_unref(o->content);
+	free(o);
 }
 
 static void forget_newest(void *arg)
@@ -155,13 +172,15 @@ void control_free(struct fs *fs)
 static void answer_content(struct fs *fs, fuse_req_t req, uint64_t ino, uint64_t unique,
                            struct fuse_file_info *fi, struct content *c)
 {
-	int err = c ? handles_add(fs->handles, ino, unique, c, content_unref, 0, clock_mono_ms()) : -ENOMEM;
+	struct open_content *o = c ? malloc(sizeof *o) : NULL;
 
-	if (err) {
+	if (!o) {
 		content_unref(c);
-		fuse_reply_err(req, -err);
+		fuse_reply_err(req, ENOMEM);
 		return;
 	}
+	o->content = c;
+	handles_add(fs->handles, ino, unique, &o->handle, open_content_release, 0, clock_mono_ms());
 	fi->fh = unique;
 	fi->direct_io = 1;
 	fi->noflush = 1;
@@ -234,7 +253,7 @@ void control_read(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size, off_
 		fuse_reply_err(req, EBADF);
 		return;
 	}
-	c = handle_data(handle);
+	c = open_content_of(handle)->content;
 	if (pos >= c->len)
 		fuse_reply_buf(req, NULL, 0);
 	else
@@ -246,14 +265,20 @@ void control_read(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size, off_
 
 /* An open refresh: the line that has begun, over the writes of the descriptor. */
 struct lines {
+	struct handle handle;
 	pthread_mutex_t lock;
 	size_t len;
 	char rest[LINE_MAX_LEN];
 };
 
-static void lines_free(void *data)
+static struct lines *lines_of(struct handle *handle)
 {
-	struct lines *l = data;
+	return list_entry(handle, struct lines, handle);
+}
+
+static void lines_release(struct handle *handle)
+{
+	struct lines *l = lines_of(handle);
 
 	pthread_mutex_destroy(&l->lock);
 	free(l);
@@ -263,7 +288,6 @@ static void open_refresh(struct fs *fs, fuse_req_t req, struct fuse_file_info *f
 {
 	uint64_t unique = fs_current_unique();
 	struct lines *l;
-	int err;
 
 	if (!node_is_owner(fs, req) || (fi->flags & O_ACCMODE) != O_WRONLY) {
 		fuse_reply_err(req, EACCES);
@@ -276,12 +300,7 @@ static void open_refresh(struct fs *fs, fuse_req_t req, struct fuse_file_info *f
 	}
 	pthread_mutex_init(&l->lock, NULL);
 	l->len = 0;
-	err = handles_add(fs->handles, FS_INO_REFRESH, unique, l, lines_free, 0, clock_mono_ms());
-	if (err) {
-		lines_free(l);
-		fuse_reply_err(req, -err);
-		return;
-	}
+	handles_add(fs->handles, FS_INO_REFRESH, unique, &l->handle, lines_release, 0, clock_mono_ms());
 	fi->fh = unique;
 	fi->direct_io = 1;
 	fi->noflush = 0; /* a last line without its end is taken when it is closed */
@@ -391,10 +410,10 @@ void control_write(struct fs *fs, fuse_req_t req, uint64_t ino, const char *data
 	}
 	if (size > CONTROL_WRITE_MAX)
 		err = -EFBIG;
-	else if (!(p = parked_new(fs, req, ino, fi)) || !(p->text = malloc(LINE_MAX_LEN + size + 1)))
+	else if (!(p = parked_new(fs, req, ino, fi, clock_mono_ns())) || !(p->text = malloc(LINE_MAX_LEN + size + 1)))
 		err = -ENOMEM;
 	if (!err) {
-		l = handle_data(handle);
+		l = lines_of(handle);
 		pthread_mutex_lock(&l->lock);
 		err = take_lines(l, data, size, p->text, &p->text_len);
 		pthread_mutex_unlock(&l->lock);
@@ -426,10 +445,10 @@ void control_flush(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file
 		fuse_reply_err(req, 0);
 		return;
 	}
-	l = handle_data(handle);
+	l = lines_of(handle);
 	pthread_mutex_lock(&l->lock);
 	if (l->len > 0) {
-		p = parked_new(fs, req, ino, fi);
+		p = parked_new(fs, req, ino, fi, clock_mono_ns());
 		if (!p || !(p->text = malloc(l->len + 1)))
 			err = ENOMEM;
 		else
@@ -466,7 +485,7 @@ void control_open(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_
 		answer_content(fs, req, ino, fs_current_unique(), fi, content_new(&b, 0, NULL));
 		return;
 	}
-	p = parked_new(fs, req, ino, fi);
+	p = parked_new(fs, req, ino, fi, clock_mono_ns());
 	if (!p)
 		fuse_reply_err(req, ENOMEM);
 	else

@@ -14,17 +14,6 @@ enum {
 	BUCKETS_MIN = 16, /* a shard; a power of two */
 };
 
-struct handle {
-	uint64_t ino, unique, size;
-	void *data;
-	void (*release)(void *data);
-	int64_t opened_ms;
-	atomic_uint refs;
-	struct handle *next;                   /* in its bucket */
-	struct handle *newer, *older;          /* in the shard's recent ones */
-	bool recent;
-};
-
 struct shard {
 	_Alignas(64) pthread_mutex_t lock;
 	struct handle **buckets;
@@ -153,15 +142,13 @@ static void recent_expire(struct shard *s, int64_t now_ms)
 		recent_del(s, s->oldest);
 }
 
-int handles_add(struct handles *h, uint64_t ino, uint64_t unique, void *data, void (*release)(void *data),
-                uint64_t size, int64_t now_ms)
+void handles_add(struct handles *h, uint64_t ino, uint64_t unique, struct handle *x,
+                 void (*release)(struct handle *handle), uint64_t size, int64_t now_ms)
 {
 	struct shard *s = shard_of(h, ino);
-	struct handle *x = malloc(sizeof *x), **slot;
+	struct handle **slot;
 
-	if (!x)
-		return -ENOMEM;
-	*x = (struct handle){ .ino = ino, .unique = unique, .size = size, .data = data, .release = release,
+	*x = (struct handle){ .ino = ino, .unique = unique, .size = size, .release = release,
 		              .opened_ms = now_ms };
 	atomic_init(&x->refs, 1);
 	pthread_mutex_lock(&s->lock);
@@ -175,7 +162,6 @@ int handles_add(struct handles *h, uint64_t ino, uint64_t unique, void *data, vo
 	if (size > 0)
 		recent_add(s, x);
 	pthread_mutex_unlock(&s->lock);
-	return 0;
 }
 
 struct handle *handles_get(struct handles *h, uint64_t ino, uint64_t unique, uint64_t read_end)
@@ -194,17 +180,11 @@ struct handle *handles_get(struct handles *h, uint64_t ino, uint64_t unique, uin
 	return x;
 }
 
-void *handle_data(const struct handle *handle)
-{
-	return handle->data;
-}
-
 void handle_unref(struct handle *handle)
 {
 	if (atomic_fetch_sub_explicit(&handle->refs, 1, memory_order_acq_rel) > 1)
 		return;
-	handle->release(handle->data);
-	free(handle);
+	handle->release(handle);
 }
 
 bool handles_drop(struct handles *h, uint64_t ino, uint64_t unique)

@@ -19,16 +19,16 @@
 
 #include "base/clock.h"
 #include "core/snapshot.h"
-#include "fs/handles.h"
 
-struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi)
+struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi,
+                          int64_t since_ns)
 {
 	struct parked *p = malloc(sizeof *p);
 
 	if (!p)
 		return NULL;
 	*p = (struct parked){ .fs = fs, .req = req, .ino = ino, .unique = fs_current_unique(), .fi = *fi,
-		              .since_ns = clock_mono_ns() };
+		              .since_ns = since_ns };
 	atomic_init(&p->state, PARKED_SETUP);
 	return p;
 }
@@ -199,31 +199,30 @@ void parked_free_all(struct fs *fs)
 
 /* ---- opens ---- */
 
-static void open_file_release(void *data)
+static void open_file_release(struct handle *handle)
 {
-	struct open_file *f = data;
+	struct open_file *f = open_file_of(handle);
 
 	snapshot_unref(f->snapshot);
 	connector_unref(f->conn);
 	free(f);
 }
 
+/* Takes snapshot. */
 static int open_file_add(struct fs *fs, struct connector *conn, uint64_t unique, struct snapshot *snapshot,
                          int64_t now_ms)
 {
 	struct open_file *f = malloc(sizeof *f);
-	int err;
 
-	if (!f)
+	if (!f) {
+		snapshot_unref(snapshot);
 		return -ENOMEM;
-	*f = (struct open_file){ conn, snapshot };
-	err = handles_add(fs->handles, connector_ino(conn), unique, f, open_file_release, snapshot_size(snapshot),
-	                  now_ms);
-	if (err)
-		free(f);
-	else
-		connector_ref(conn);
-	return err;
+	}
+	f->conn = connector_ref(conn);
+	f->snapshot = snapshot;
+	handles_add(fs->handles, connector_ino(conn), unique, &f->handle, open_file_release,
+	            snapshot_size(snapshot), now_ms);
+	return 0;
 }
 
 void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
@@ -232,30 +231,27 @@ void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
 		atomic_fetch_sub(&fs->stats->open_files, 1);
 }
 
-/* Answers an open; takes the snapshot. */
-static void answer(struct parked *p, int err, struct snapshot *snapshot)
+/* Answers an open, for which no interrupt function is set: err, or the snapshot, which it takes. */
+static void answer(struct fs *fs, fuse_req_t req, struct connector *conn, uint64_t unique,
+                   struct fuse_file_info *fi, int64_t since_ns, int err, struct snapshot *snapshot)
 {
 	int64_t now = clock_mono_ns();
-	struct fs *fs = p->fs;
 
-	if (!err) {
-		err = open_file_add(fs, p->conn, p->unique, snapshot, now / 1000000);
-		if (err)
-			snapshot_unref(snapshot);
-	}
-	stats_open_done(fs->stats, (now - p->since_ns) / 1000, err);
+	if (!err)
+		err = open_file_add(fs, conn, unique, snapshot, now / 1000000);
+	stats_open_done(fs->stats, (now - since_ns) / 1000, err);
 	if (err) {
-		fuse_reply_err(p->req, -err);
+		fuse_reply_err(req, -err);
 		return;
 	}
-	atomic_fetch_add(&fs->stats->open_files, 1);
-	p->fi.fh = p->unique;
-	p->fi.direct_io = 1;
-	p->fi.keep_cache = 0;
-	p->fi.noflush = 1;
+	atomic_fetch_add_explicit(&fs->stats->open_files, 1, memory_order_relaxed);
+	fi->fh = unique;
+	fi->direct_io = 1;
+	fi->keep_cache = 0;
+	fi->noflush = 1;
 	/* An open that the kernel has given up gets no RELEASE. */
-	if (fuse_reply_open(p->req, &p->fi) < 0)
-		open_dropped(fs, p->ino, p->unique);
+	if (fuse_reply_open(req, fi) < 0)
+		open_dropped(fs, connector_ino(conn), unique);
 }
 
 /* No interrupt knows of it any more. */
@@ -264,7 +260,7 @@ static void finish(struct parked *p)
 	struct snapshot *snapshot = p->snapshot;
 
 	p->snapshot = NULL;
-	answer(p, p->err, snapshot);
+	answer(p->fs, p->req, p->conn, p->unique, &p->fi, p->since_ns, p->err, snapshot);
 	parked_free(p);
 }
 
@@ -297,55 +293,64 @@ static void answered_in_setup(struct parked *p)
 		parked_free(p);
 }
 
-/* The event thread has taken the open up: lets it wait, unless it is through already. */
-static void park(struct parked *p, struct open_wait *wait)
+/* Lets the event thread take the open up, and waits unless that is through already. Takes conn. */
+static void park(struct fs *fs, fuse_req_t req, struct connector *conn, const struct fuse_file_info *fi,
+                 int64_t since_ns)
 {
-	struct fs *fs = p->fs;
+	struct parked *p = parked_new(fs, req, connector_ino(conn), fi, since_ns);
+	struct open_wait *wait;
 
+	if (!p) {
+		connector_unref(conn);
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	p->conn = conn;
+	p->is_open = true;
+	if (catalog_open_wait(fs->catalog, conn, open_ended, p, &wait)) {
+		fuse_reply_err(req, ENOMEM);
+		parked_free(p);
+		return;
+	}
 	p->wait = wait;
 	if (enter(p)) {
 		open_wait_interrupt(wait);
-		stats_open_done(fs->stats, (clock_mono_ns() - p->since_ns) / 1000, -ETIMEDOUT);
-		fuse_reply_err(p->req, ETIMEDOUT);
+		stats_open_done(fs->stats, (clock_mono_ns() - since_ns) / 1000, -ETIMEDOUT);
+		fuse_reply_err(req, ETIMEDOUT);
 		answered_in_setup(p);
 	} else if (begin_wait(p)) {
 		return; /* it may be gone already */
 	} else if (atomic_load(&p->state) == PARKED_EARLY) {
 		finish(p);
 	} else {
-		answer_interrupted(fs, p->req, true, p->since_ns);
+		answer_interrupted(fs, req, true, since_ns);
 		answered_in_setup(p);
 	}
 }
 
 void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)
 {
+	int64_t since_ns = clock_mono_ns();
 	struct connector *conn = catalog_find_ino(fs->catalog, ino);
-	struct open_wait *wait = NULL;
-	struct snapshot *snapshot = NULL;
-	struct parked *p = NULL;
+	struct snapshot *snapshot;
 	int err = 0;
 
 	if (!conn)
-		err = -ESTALE;
+		err = ESTALE;
 	else if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC)
-		err = -EROFS;
+		err = EROFS;
 	else if (!node_may_read(fs, req))
-		err = -EACCES;
-	else if (!(p = parked_new(fs, req, ino, fi)))
-		err = -ENOMEM;
+		err = EACCES;
 	if (err) {
 		connector_unref(conn);
-		fuse_reply_err(req, -err);
+		fuse_reply_err(req, err);
 		return;
 	}
-	p->conn = conn; /* its reference goes along */
-	p->is_open = true;
-	err = catalog_open(fs->catalog, conn, open_ended, p, &snapshot, &wait);
-	if (err == -EINPROGRESS) {
-		park(p, wait);
+	snapshot = catalog_open_now(fs->catalog, conn);
+	if (!snapshot) {
+		park(fs, req, conn, fi, since_ns);
 		return;
 	}
-	answer(p, err, snapshot);
-	parked_free(p);
+	answer(fs, req, conn, fs_current_unique(), fi, since_ns, 0, snapshot);
+	connector_unref(conn);
 }

@@ -11,6 +11,9 @@
 
 #include "fs/node.h"
 
+#include "base/list.h"
+#include "fs/handles.h"
+
 enum parked_state {
 	PARKED_SETUP,       /* the FUSE thread isn't through with it */
 	PARKED_WAITS,
@@ -39,8 +42,9 @@ struct parked {
 	bool listed;
 };
 
-/* In SETUP; NULL: out of memory. */
-struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi);
+/* In SETUP; since_ns: when the request came. NULL: out of memory. */
+struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi,
+                          int64_t since_ns);
 /* Runs fn(p) in the event thread, which must begin with parked_claim. On failure, or if it was interrupted
  * at once, the request has been answered and p is gone. */
 void parked_post(struct parked *p, void (*fn)(void *p));
@@ -55,9 +59,15 @@ void parked_free_all(struct fs *fs);
 
 /* What an open connector's handle holds. */
 struct open_file {
+	struct handle handle;
 	struct connector *conn; /* so that the node is known as long as a descriptor is open */
 	struct snapshot *snapshot;
 };
+
+static inline struct open_file *open_file_of(struct handle *handle)
+{
+	return list_entry(handle, struct open_file, handle);
+}
 
 /* OPEN of a connector; its RELEASE. */
 void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);

@@ -84,31 +84,50 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 /* ---- directories ---- */
 
-static void release_listing(void *data)
-{
-	struct listing *list = data;
+/* An open root directory. */
+struct open_dir {
+	struct handle handle;
+	struct listing *list;
+};
 
-	listing_unref(list);
+static struct open_dir *dir_of(struct handle *handle)
+{
+	return list_entry(handle, struct open_dir, handle);
+}
+
+static void dir_release(struct handle *handle)
+{
+	struct open_dir *d = dir_of(handle);
+
+	listing_unref(d->list);
+	free(d);
+}
+
+static int dir_add(struct fs *fs, uint64_t unique)
+{
+	struct open_dir *d = malloc(sizeof *d);
+
+	if (!d || !(d->list = catalog_list(fs->catalog))) {
+		free(d);
+		return -ENOMEM;
+	}
+	handles_add(fs->handles, FS_INO_ROOT, unique, &d->handle, dir_release, 0, 0);
+	return 0;
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	uint64_t unique = fs_current_unique();
-	struct listing *list;
 
 	if (ino != FS_INO_ROOT && ino != FS_INO_CONTROL) {
 		fuse_reply_err(req, ino < FS_INO_END ? ENOTDIR : ESTALE);
 		return;
 	}
 	fi->fh = unique;
-	if (ino == FS_INO_ROOT) {
-		list = catalog_list(fs->catalog);
-		if (!list || handles_add(fs->handles, ino, unique, list, release_listing, 0, 0)) {
-			listing_unref(list);
-			fuse_reply_err(req, ENOMEM);
-			return;
-		}
+	if (ino == FS_INO_ROOT && dir_add(fs, unique)) {
+		fuse_reply_err(req, ENOMEM);
+		return;
 	}
 	if (fuse_reply_open(req, fi) < 0)
 		handles_drop(fs->handles, ino, unique);
@@ -193,7 +212,7 @@ static void read_dir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, uin
 	if (size > FS_MAX_WRITE)
 		size = FS_MAX_WRITE;
 	if (handle)
-		list = handle_data(handle);
+		list = dir_of(handle)->list;
 	else if (ino == FS_INO_ROOT)
 		list = own = catalog_list(fs->catalog); /* opened with a predecessor */
 	out = malloc(size ? size : 1);
@@ -272,7 +291,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 		fuse_reply_err(req, EBADF);
 		return;
 	}
-	read_connector(req, handle_data(handle), size, (size_t)off);
+	read_connector(req, open_file_of(handle), size, (size_t)off);
 	handle_unref(handle);
 }
 

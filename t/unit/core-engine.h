@@ -178,9 +178,11 @@ static inline void opened(int err, struct snapshot *snapshot, void *arg)
 static inline void open_begin(struct connector *conn, struct opening *o)
 {
 	*o = (struct opening){ .err = 0 };
-	o->err = catalog_open(catalog, conn, opened, o, &o->snapshot, &o->wait);
-	o->at_once = o->err == 0;
-	if (o->err != -EINPROGRESS)
+	o->snapshot = catalog_open_now(catalog, conn);
+	o->at_once = o->snapshot != NULL;
+	if (!o->at_once)
+		o->err = catalog_open_wait(catalog, conn, opened, o, &o->wait);
+	if (!o->wait)
 		o->done = 1;
 	assert_true(o->wait || o->at_once || o->err == -ENOMEM);
 }

@@ -42,10 +42,14 @@ static int open_wait(struct reader *r, struct connector *conn, struct snapshot *
 {
 	struct waiting w = { .lock = PTHREAD_MUTEX_INITIALIZER, .ended = PTHREAD_COND_INITIALIZER };
 	struct open_wait *wait;
-	int err = catalog_open(catalog, conn, wait_done, &w, ret, &wait);
+	int err;
 
 	r->opens++;
-	if (err != -EINPROGRESS)
+	*ret = catalog_open_now(catalog, conn);
+	if (*ret)
+		return 0;
+	err = catalog_open_wait(catalog, conn, wait_done, &w, &wait);
+	if (err)
 		return err;
 	r->waited++;
 	if (r->waited % 16 == 0)

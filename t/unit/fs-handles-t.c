@@ -10,15 +10,25 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "fs/handles.h"
 
 static atomic_int released;
 
-static void release(void *data)
+static void release(struct handle *handle)
 {
-	(void)data;
+	free(handle);
 	atomic_fetch_add(&released, 1);
+}
+
+static struct handle *add(struct handles *h, uint64_t ino, uint64_t unique, uint64_t size, int64_t now_ms)
+{
+	struct handle *x = malloc(sizeof *x);
+
+	if (x)
+		handles_add(h, ino, unique, x, release, size, now_ms);
+	return x;
 }
 
 static struct handles *table(void)
@@ -33,16 +43,15 @@ static struct handles *table(void)
 static void test_a_handle_is_found_until_it_is_dropped(void **state)
 {
 	struct handles *h = table();
-	struct handle *x;
-	int data;
+	struct handle *mine, *x;
 
 	(void)state;
-	assert_int_equal(handles_add(h, 5000, 8, &data, release, 10, 0), 0);
+	mine = add(h, 5000, 8, 10, 0);
+	assert_non_null(mine);
 	assert_null(handles_get(h, 5000, 10, 0));
 	assert_null(handles_get(h, 5001, 8, 0));
 	x = handles_get(h, 5000, 8, 0);
-	assert_non_null(x);
-	assert_ptr_equal(handle_data(x), &data);
+	assert_ptr_equal(x, mine);
 	assert_true(handles_drop(h, 5000, 8));
 	assert_false(handles_drop(h, 5000, 8));
 	assert_null(handles_get(h, 5000, 8, 0));
@@ -58,7 +67,7 @@ static void test_the_end_releases_what_is_open(void **state)
 
 	(void)state;
 	for (uint64_t i = 0; i < 10000; i++)
-		assert_int_equal(handles_add(h, 1024 + i % 7, 2 * i, NULL, release, i, 0), 0);
+		assert_non_null(add(h, 1024 + i % 7, 2 * i, i, 0));
 	for (uint64_t i = 0; i < 10000; i += 2)
 		assert_true(handles_drop(h, 1024 + i % 7, 2 * i));
 	for (uint64_t i = 0; i < 10000; i++) {
@@ -87,10 +96,10 @@ static void test_the_longest_recent_handle(void **state)
 
 	(void)state;
 	assert_int_equal(handles_longest(h, 5000, 0), 0);
-	assert_int_equal(handles_add(h, 5000, 2, NULL, release, 200, 100), 0);
-	assert_int_equal(handles_add(h, 5000, 4, NULL, release, 300, 200), 0);
-	assert_int_equal(handles_add(h, 5001, 6, NULL, release, 900, 200), 0);
-	assert_int_equal(handles_add(h, 5000, 8, NULL, release, 0, 200), 0);
+	assert_non_null(add(h, 5000, 2, 200, 100));
+	assert_non_null(add(h, 5000, 4, 300, 200));
+	assert_non_null(add(h, 5001, 6, 900, 200));
+	assert_non_null(add(h, 5000, 8, 0, 200));
 	assert_int_equal(handles_longest(h, 5000, 200), 300);
 	assert_int_equal(handles_longest(h, 5002, 200), 0);
 	/* not once it has been read to its end */
@@ -119,7 +128,7 @@ static void *hammer(void *arg)
 		uint64_t unique = (i * 4 + me) * 2, ino = 5000 + i % 2;
 		struct handle *x;
 
-		if (handles_add(shared, ino, unique, NULL, release, 100, (int64_t)i / 10))
+		if (!add(shared, ino, unique, 100, (int64_t)i / 10))
 			return arg;
 		x = handles_get(shared, ino, unique, i % 3 ? 100 : 50);
 		if (!x)
