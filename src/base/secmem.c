@@ -455,6 +455,16 @@ static void watch_forks(void)
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
+enum secmem_lock secmem_lock_policy(void)
+{
+	enum secmem_lock policy;
+
+	pthread_mutex_lock(&arena.mutex);
+	policy = arena.policy;
+	pthread_mutex_unlock(&arena.mutex);
+	return policy;
+}
+
 int secmem_init(enum secmem_lock policy)
 {
 	int r = 0;

@@ -38,6 +38,8 @@ struct secmem_stats {
  * is REQUIRE and memory can't be locked. May be called again. */
 int secmem_init(enum secmem_lock policy);
 
+enum secmem_lock secmem_lock_policy(void);
+
 /* 16-byte aligned; contents undefined; NULL and errno=ENOMEM on failure. n may be 0. */
 void *secmem_alloc(size_t n) __attribute__((malloc));
 void *secmem_zalloc(size_t n) __attribute__((malloc));

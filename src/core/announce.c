@@ -85,8 +85,14 @@ static int stronger(int a, int b)
 	return a ? a : b;
 }
 
+static void kept_due(struct connector *conn, int kind)
+{
+	kept_set(conn, kind == TOUCH_ROTATED + 1 ? KEPT_DUE_ROTATED : KEPT_DUE_STATE, 0);
+}
+
 void connector_note(struct connector *conn, enum touch_kind kind)
 {
+	kept_due(conn, (int)kind + 1);
 	conn->announce = stronger(conn->announce, (int)kind + 1);
 }
 
@@ -106,24 +112,46 @@ static void hide(struct connector *conn)
 		c->sink.invalidate(c->sink.arg, conn);
 }
 
-void connector_move(struct connector *conn)
+void connector_move(struct connector *conn, const struct snapshot *snapshot)
 {
+	struct kept_facts facts = kept_facts(conn, snapshot);
 	int64_t now = clock_real_ns();
 	char version[24];
 
+	if (!conn->moved) {
+		facts.mtime_ns = now > facts.mtime_ns ? now : facts.mtime_ns + 1;
+		facts.rotated_ns = now;
+		facts.version++;
+		kept_due(conn, TOUCH_ROTATED + 1);
+	}
+	/* First of all for a successor: what it must tell of, then what is. */
+	if (conn->catalog->engine->keep)
+		kept_store(conn, &facts);
 	if (conn->moved)
 		return;
 	conn->moved = true;
 	hide(conn);
 	pthread_mutex_lock(&conn->lock);
-	conn->mtime_ns = now > conn->mtime_ns ? now : conn->mtime_ns + 1;
-	conn->rotated_ns = now;
-	conn->version++;
+	conn->mtime_ns = facts.mtime_ns;
+	conn->rotated_ns = facts.rotated_ns;
+	conn->version = facts.version;
 	pthread_mutex_unlock(&conn->lock);
 	atomic_fetch_add(&conn->catalog->engine->stats.rotations, 1);
 	snprintf(version, sizeof(version), "%llu", (unsigned long long)conn->version);
 	log_info("rotated", "connector", conn->name, "version", version, NULL);
 	connector_note(conn, TOUCH_ROTATED);
+}
+
+void connector_due(struct connector *conn, enum touch_kind kind)
+{
+	hide(conn);
+	connector_note(conn, kind);
+	connector_queue_announce(conn, clock_mono_ms());
+}
+
+static void touch_is_over(struct connector *conn)
+{
+	kept_set(conn, 0, KEPT_DUE_ROTATED | KEPT_DUE_STATE);
 }
 
 static void send_touch(struct connector *conn, int kind)
@@ -165,6 +193,7 @@ void connector_job_announce(struct connector *conn)
 	conn->announce = 0;
 	presence = atomic_load(&conn->presence);
 	if (!c->has_sink || presence == PRESENCE_APPEARING || presence == PRESENCE_GONE) {
+		touch_is_over(conn);
 		pthread_mutex_lock(&conn->lock);
 		conn->touch_pending = false;
 		pthread_mutex_unlock(&conn->lock);
@@ -186,6 +215,8 @@ void catalog_touched(struct catalog *c, struct connector *conn, int err)
 	if (again) {
 		send_touch(conn, again);
 	} else {
+		if (!conn->announce)
+			touch_is_over(conn);
 		pthread_mutex_lock(&conn->lock);
 		conn->touch_mtime_ns = 0;
 		conn->touch_pending = conn->announce != 0;

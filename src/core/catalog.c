@@ -316,6 +316,7 @@ static void presence_done(struct catalog *c, struct connector *conn, enum presen
 {
 	if (!atomic_compare_exchange_strong(&conn->presence, &from, to))
 		return;
+	kept_set(conn, to == PRESENCE_VISIBLE ? KEPT_VISIBLE : 0, to == PRESENCE_VISIBLE ? 0 : KEPT_VISIBLE);
 	listing_changed(c);
 	if (atomic_exchange(&conn->reconciling, true))
 		return;
@@ -331,6 +332,52 @@ void catalog_appeared(struct catalog *c, struct connector *conn)
 void catalog_vanished(struct catalog *c, struct connector *conn)
 {
 	presence_done(c, conn, PRESENCE_VANISHING, PRESENCE_GONE);
+}
+
+/* ---- taking over from the worker before ---- */
+
+struct connector *catalog_adopt(struct catalog *c, const char *name, bool visible)
+{
+	struct connector *conn = find_name(c, name);
+
+	if (!conn) {
+		conn = find_or_new(c, name, 0); /* the tables' reference */
+		if (!conn)
+			return NULL;
+		connector_ref(conn);
+		atomic_store(&conn->presence, visible ? PRESENCE_VISIBLE : PRESENCE_GONE);
+		listing_changed(c);
+	} else if (!visible && atomic_load(&conn->presence) == PRESENCE_VISIBLE) {
+		atomic_store(&conn->presence, PRESENCE_GONE);
+		listing_changed(c);
+	}
+	return conn;
+}
+
+void catalog_adopted(struct catalog *c, struct connector *conn)
+{
+	reconcile(conn);
+	if (conn->wanted)
+		connector_unref(conn);
+	else
+		list_append(&c->adopted, &conn->adopted_node); /* held until it is known who has it open */
+}
+
+void catalog_drop_adopted(struct catalog *c)
+{
+	while (!list_empty(&c->adopted)) {
+		struct connector *conn = list_entry(c->adopted.next, struct connector, adopted_node);
+
+		list_remove(&conn->adopted_node);
+		connector_unref(conn);
+	}
+}
+
+void catalog_appear_again(struct catalog *c, struct connector *conn)
+{
+	atomic_store(&conn->presence, PRESENCE_GONE);
+	listing_changed(c);
+	reconcile(conn);
 }
 
 /* ---- the store's events ---- */
@@ -441,6 +488,7 @@ int catalog_new(struct engine *e, struct catalog **ret)
 	pthread_rwlock_init(&c->lock, NULL);
 	pthread_mutex_init(&c->listing_lock, NULL);
 	list_init(&c->to_load);
+	list_init(&c->adopted);
 	atomic_init(&c->mtime_ns, clock_real_ns());
 	c->names = strmap_new();
 	c->inos = strmap_new();
@@ -473,6 +521,7 @@ void catalog_free(struct catalog *c)
 		return;
 	c->has_sink = false;
 	c->pumping = true; /* no more */
+	catalog_kept_done(c);
 	listing_unref(c->listing);
 	while (c->names && strmap_next(c->names, &pos, &key, &value)) {
 		struct connector *conn = value;

@@ -83,6 +83,13 @@ void open_wait_release(struct open_wait *w);
  * begun with it isn't called. Event thread, the loop no longer running. */
 void catalog_end_waits(struct catalog *c, int err);
 
+/* ---- taking over (event thread, after engine_set_keep) ---- */
+
+/* The snapshot that lies there in the keep: a reference, or NULL. */
+struct snapshot *catalog_kept_snapshot(struct catalog *c, uint64_t place, uint64_t seq);
+/* Nobody asks any more: what nobody holds is dropped. */
+void catalog_kept_done(struct catalog *c);
+
 /* ---- rotation, towards the file system (event thread) ---- */
 
 enum touch_kind {

@@ -47,11 +47,13 @@ struct connector *connector_new(struct catalog *c, const char *name, uint64_t in
 	list_init(&conn->announce_node);
 	list_init(&conn->load_node);
 	list_init(&conn->young_node);
+	list_init(&conn->adopted_node);
 	return conn;
 }
 
 void connector_destroy(struct connector *conn)
 {
+	kept_end(conn); /* before the snapshot that it speaks of */
 	snapshot_unref(conn->snapshot);
 	stored_unref(conn->stored);
 	config_free(conn->config);
@@ -157,6 +159,7 @@ static void secrets_changed(void *arg, int64_t since_ms)
 	struct connector *conn = arg;
 
 	conn->dirty = true;
+	conn->poisoned = false;
 	connector_queue_announce(conn, since_ms);
 }
 
@@ -174,12 +177,23 @@ static int rebind(struct connector *conn, const struct config *config)
 	return err;
 }
 
+static void keep_facts(struct connector *conn, const struct snapshot *snapshot)
+{
+	struct kept_facts facts;
+
+	if (!conn->catalog->engine->keep)
+		return;
+	facts = kept_facts(conn, snapshot);
+	kept_store(conn, &facts);
+}
+
 /* A text that parses takes the place of the one before. */
 static void take_text(struct connector *conn, struct stored *stored, struct config *config)
 {
 	struct stored *old = conn->stored;
 	struct config *old_config = conn->config;
 	bool first = !old, same = old && old->len == stored->len && memcmp(old->text, stored->text, old->len) == 0;
+	uint64_t hash = hash_bytes(stored->text, stored->len), known = conn->text_hash;
 
 	set_load_error(conn, NULL);
 	if (!same)
@@ -200,8 +214,13 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	stored_unref(old);
 	config_free(old_config);
 	conn->dirty = true;
-	if (!first)
-		connector_move(conn);
+	conn->text_hash = hash;
+	if (!first || (known && known != hash)) { /* a predecessor may have known it already */
+		conn->poisoned = false;
+		connector_move(conn, NULL);
+	} else if (!known) {
+		keep_facts(conn, NULL);
+	}
 }
 
 static void writer_too_long(void *arg)
@@ -342,7 +361,8 @@ static bool same_bytes(const struct snapshot *s, const struct rendering *r)
 
 static int publish(struct connector *conn, struct rendering *r)
 {
-	struct snapshot *s = snapshot_new(r->data, r->size, conn->binding);
+	bool rotated = conn->snapshot && !same_bytes(conn->snapshot, r);
+	struct snapshot *s = snapshot_new(conn->catalog->engine->keep, r->data, r->size, conn->binding);
 	enum connector_state state = r->state;
 	const char *error = r->state == CONNECTOR_STALE ? r->error.text : NULL;
 	int err = r->state == CONNECTOR_STALE ? r->err : 0;
@@ -356,8 +376,10 @@ static int publish(struct connector *conn, struct rendering *r)
 		error = load_sentence(conn);
 		err = conn->load_err;
 	}
-	if (conn->snapshot && !same_bytes(conn->snapshot, r))
-		connector_move(conn);
+	if (rotated)
+		connector_move(conn, s);
+	else
+		keep_facts(conn, s);
 	s->text_generation = conn->text_generation;
 	set_state(conn, state, err, error, s);
 	return 0;
@@ -366,8 +388,15 @@ static int publish(struct connector *conn, struct rendering *r)
 static int render(struct connector *conn)
 {
 	struct rendering r;
-	int err = connector_render(conn, &r);
+	int err;
 
+	if (conn->poisoned) {
+		set_failed(conn, EIO, "rendering it has killed connectfs twice; it is tried again when its stored "
+		                      "config or a secret changes");
+		return -EIO;
+	}
+	kept_set(conn, KEPT_RENDERING, 0);
+	err = connector_render(conn, &r);
 	if (!err) {
 		atomic_fetch_add(&conn->catalog->engine->stats.renders, 1);
 		conn->dirty = false;
@@ -376,6 +405,7 @@ static int render(struct connector *conn)
 		else
 			set_failed(conn, r.err, r.error.text);
 	}
+	kept_rendered(conn);
 	if (err)
 		set_failed(conn, EIO, "out of memory");
 	return conn->state == CONNECTOR_FAILED ? -conn->err : 0;
@@ -412,8 +442,10 @@ static void job_secrets(struct connector *conn)
 	bool open = !list_empty(&conn->waits);
 
 	conn->job = JOB_NONE;
-	if (open)
+	if (open && !conn->active) {
 		conn->active = true;
+		kept_set(conn, KEPT_ACTIVE, 0);
+	}
 	if (!conn->config || !conn->active) {
 		job_end(conn, idle_state(conn));
 		return;
@@ -507,6 +539,7 @@ void connector_drop(struct connector *conn, int err)
 	rebind(conn, NULL);
 	conn->job = JOB_NONE;
 	conn->active = false;
+	kept_set(conn, 0, KEPT_ACTIVE);
 	conn->stored_writing = false;
 	conn->moved = false;
 	conn->window_over = false;

@@ -11,6 +11,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/fault.h"
+#include "base/keep.h"
 #include "base/list.h"
 #include "base/strmap.h"
 #include "core/catalog.h"
@@ -29,15 +31,19 @@ struct snapshot_dep {
 
 struct snapshot {
 	atomic_uint refs;
-	char *data; /* secret memory */
+	struct keep *keep; /* in which data lies; NULL: in secret memory */
+	char *data;
 	size_t size;
 	uint64_t text_generation; /* of the stored config that it was rendered from */
 	size_t n_deps;
 	struct snapshot_dep deps[];
 };
 
-/* Takes data over (secret memory) on success. NULL: out of memory. */
-struct snapshot *snapshot_new(char *data, size_t size, const struct binding *b);
+/* Takes data over (secret memory) on success; with a keep it is put there. NULL: out of memory, or the
+ * keep is full. */
+struct snapshot *snapshot_new(struct keep *keep, char *data, size_t size, const struct binding *b);
+/* Of bytes that lie in the keep already. Never fresh. NULL: out of memory. */
+struct snapshot *snapshot_adopt(struct keep *keep, char *data, size_t size);
 /* Any thread: are all secrets as they were, and fresh? */
 bool snapshot_is_fresh(const struct snapshot *s);
 
@@ -83,6 +89,7 @@ struct connector {
 	char *error;                  /* the sentence */
 	int64_t mtime_ns, rotated_ns; /* rotated: 0 never */
 	uint64_t version;
+	struct kept_connector *kept;  /* the same, where a successor finds it; NULL: there is no keep */
 	bool touch_pending;           /* attributes must not be kept by the kernel */
 	int64_t touch_mtime_ns;       /* what the notifier was told, 0: no touch is under way */
 	struct config *config;        /* of stored */
@@ -91,6 +98,8 @@ struct connector {
 	bool wanted;                  /* the store has it */
 	bool active;                  /* was opened: its secrets are kept up to date */
 	struct binding *binding;      /* NULL unless active */
+	uint64_t text_hash;           /* of stored's text, or of what the worker before had; 0: none */
+	bool poisoned;                /* rendering it has killed workers: not before something changes */
 	bool dirty;                   /* must be rendered again */
 	bool stored_writing;          /* the file is being written now */
 	bool moved;                   /* mtime and version have moved within this job */
@@ -113,6 +122,7 @@ struct connector {
 	struct list young_node;       /* in the catalog's list of texts to be read again */
 	atomic_bool reconciling;      /* reconcile is posted, and holds a reference */
 	struct loop_work reconcile;
+	struct list adopted_node;
 	char name[];
 };
 
@@ -132,6 +142,8 @@ struct catalog {
 	struct list to_load;          /* connectors whose text must be read in the background */
 	size_t loading;               /* background jobs under way */
 	bool pumping;
+	struct strmap *kept_snapshots; /* while a worker takes over: place in the keep → snapshot */
+	struct list adopted;          /* and what the store no longer has, but somebody may hold open */
 	atomic_int looking;           /* threads that look at files just now */
 	struct list young;            /* to be read again: time stamps are coarse */
 	struct loop_timer *young_timer;
@@ -190,10 +202,42 @@ void binding_survey(const struct binding *b, const struct config *config, struct
 void connector_queue_announce(struct connector *conn, int64_t since_ms);
 void connector_note(struct connector *conn, enum touch_kind kind); /* something has changed: tell of it */
 void connector_job_announce(struct connector *conn);      /* a job has ended: send or queue what was noted */
-void connector_move(struct connector *conn);              /* a rotation: mtime, version, the log */
+/* A rotation: mtime, version, the log. snapshot: what is about to be published, NULL: nothing yet. */
+void connector_move(struct connector *conn, const struct snapshot *snapshot);
+void connector_due(struct connector *conn, enum touch_kind kind); /* the worker before has not told of it */
 void connector_young(struct connector *conn);            /* its text is to be read again soon */
 int announce_init(struct catalog *c);
 void announce_done(struct catalog *c);
+
+/* kept.c: what a successor finds. Event thread, but for kept_set, kept_end and what is of snapshots. */
+enum kept_is {
+	KEPT_VISIBLE = 1,     /* its name has been shown */
+	KEPT_ACTIVE = 2,      /* it has been opened */
+	KEPT_DUE_ROTATED = 4, /* touches that have not ended */
+	KEPT_DUE_STATE = 8,
+	KEPT_RENDERING = 16,  /* just now: if that kills us, it is remembered */
+};
+struct kept_facts {
+	int64_t mtime_ns, rotated_ns;
+	uint64_t version;
+	uint64_t snapshot_place, snapshot_seq;
+	uint64_t text_hash;
+};
+/* As they are, but with that snapshot (NULL: the one in force). */
+struct kept_facts kept_facts(const struct connector *conn, const struct snapshot *snapshot);
+void kept_store(struct connector *conn, const struct kept_facts *facts);
+void kept_set(struct connector *conn, uint32_t set, uint32_t clear);
+void kept_rendered(struct connector *conn);               /* it has gone well */
+void kept_end(struct connector *conn);                    /* the connector is being destroyed */
+char *kept_snapshot_new(struct keep *keep, const char *data, size_t size); /* a copy; NULL: full */
+void kept_snapshot_free(struct keep *keep, char *data);
+
+/* catalog.c, for kept.c. */
+/* The connector of that name, a reference: the store's, or one that has gone since and was visible then or not. */
+struct connector *catalog_adopt(struct catalog *c, const char *name, bool visible);
+void catalog_adopted(struct catalog *c, struct connector *conn); /* takes the reference */
+void catalog_drop_adopted(struct catalog *c);
+void catalog_appear_again(struct catalog *c, struct connector *conn); /* it was listed, but is new */
 
 /* open.c */
 struct open_wait {
@@ -221,6 +265,8 @@ struct engine {
 	struct resolver *resolver;
 	struct store *store;
 	struct catalog *catalog;
+	struct keep *keep;            /* NULL: none, or not yet */
+	bool awaits_keep;             /* nothing is rendered before it is there */
 	struct stats stats;
 	struct engine_processes processes;
 	char *mountpoint;
@@ -230,6 +276,7 @@ struct engine {
 	struct check *check;
 };
 
+void engine_warm(struct engine *e);                          /* where the settings say so */
 void check_free(struct check *c);                            /* NULL allowed */
 
 #endif

@@ -12,12 +12,13 @@
 #include "core/core.h"
 
 /* connectfs.warm: every connector is resolved in the background, as if it had been opened. */
-static void warm(struct engine *e)
+void engine_warm(struct engine *e)
 {
-	struct listing *all = catalog_list(e->catalog);
+	struct listing *all = e->settings->warm && e->mode == ENGINE_MOUNT ? catalog_list(e->catalog) : NULL;
 
 	for (size_t i = 0; all && i < all->len; i++) {
 		all->items[i]->active = true;
+		kept_set(all->items[i], KEPT_ACTIVE, 0);
 		catalog_queue_load(all->items[i]);
 	}
 	listing_unref(all);
@@ -30,8 +31,8 @@ static void store_ready(void *arg, const struct error *err)
 
 	e->listed = true;
 	e->ready(e->ready_arg, err);
-	if (e->settings->warm && e->mode == ENGINE_MOUNT && !err)
-		warm(e);
+	if (!err && !e->awaits_keep)
+		engine_warm(e);
 	catalog_pump(c);
 }
 
@@ -99,6 +100,11 @@ int engine_start(struct engine *e, void (*ready)(void *arg, const struct error *
 	e->ready = ready;
 	e->ready_arg = arg;
 	return e->store->ops->start(e->store, &ev);
+}
+
+void engine_await_keep(struct engine *e)
+{
+	e->awaits_keep = true;
 }
 
 void engine_set_sink(struct engine *e, const struct catalog_sink *sink)

@@ -17,6 +17,8 @@
 #include "core/settings.h"
 #include "core/stats.h"
 
+struct keep;
+
 struct engine;
 
 enum engine_mode {
@@ -34,6 +36,17 @@ void engine_free(struct engine *e); /* NULL allowed. All opens must have ended; 
 
 /* Begins to list the store; ready(err, arg) once the first listing is there (err NULL) or failed. */
 int engine_start(struct engine *e, void (*ready)(void *arg, const struct error *err), void *arg);
+/*
+ * The keep that makes snapshots and what has been seen of connectors outlive us. engine_await_keep before
+ * engine_start: nothing is rendered before the keep is given. engine_set_keep after the first listing and
+ * engine_set_sink, before FUSE is served: takes over what a predecessor left in it. successor: there was one;
+ * crashed: it died by its own fault. The keep must outlive the engine, or be frozen. 0 or -errno (what could
+ * not be taken over is as if it were new).
+ */
+void engine_await_keep(struct engine *e);
+int engine_set_keep(struct engine *e, struct keep *keep, bool successor, bool crashed);
+struct keep *engine_keep(const struct engine *e); /* NULL: none */
+
 /* From when connectors come and go by the sink instead of at once. Before FUSE is served. */
 void engine_set_sink(struct engine *e, const struct catalog_sink *sink);
 

@@ -8,14 +8,23 @@
 #include "base/secmem.h"
 #include "core/core.h"
 
-struct snapshot *snapshot_new(char *data, size_t size, const struct binding *b)
+struct snapshot *snapshot_new(struct keep *keep, char *data, size_t size, const struct binding *b)
 {
 	size_t n = b ? binding_n_secrets(b) : 0;
 	struct snapshot *s = calloc(1, sizeof(*s) + n * sizeof(s->deps[0]));
+	char *kept = NULL;
 
+	if (s && keep && !(kept = kept_snapshot_new(keep, data, size))) {
+		free(s);
+		s = NULL;
+	}
 	if (!s)
 		return NULL;
+	if (kept)
+		secmem_free(data);
 	atomic_init(&s->refs, 1);
+	s->keep = keep;
+	data = kept ? kept : data;
 	s->data = data;
 	s->size = size;
 	s->n_deps = n;
@@ -23,6 +32,20 @@ struct snapshot *snapshot_new(char *data, size_t size, const struct binding *b)
 		s->deps[i].secret = secret_ref(binding_secret(b, i));
 		s->deps[i].generation = s->deps[i].secret->generation;
 	}
+	return s;
+}
+
+struct snapshot *snapshot_adopt(struct keep *keep, char *data, size_t size)
+{
+	struct snapshot *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	atomic_init(&s->refs, 1);
+	s->keep = keep;
+	s->data = data;
+	s->size = size;
+	s->text_generation = UINT64_MAX;
 	return s;
 }
 
@@ -38,7 +61,10 @@ void snapshot_unref(struct snapshot *s)
 		return;
 	for (size_t i = 0; i < s->n_deps; i++)
 		secret_unref(s->deps[i].secret);
-	secmem_free(s->data);
+	if (s->keep)
+		kept_snapshot_free(s->keep, s->data);
+	else
+		secmem_free(s->data);
 	free(s);
 }
 

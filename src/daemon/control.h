@@ -9,7 +9,9 @@
 
 enum control_op {
 	/* supervisor → worker */
-	CONTROL_DEVICE = 1, /* fd: /dev/fuse, mounted; dev_major, dev_minor */
+	CONTROL_DEVICE = 1, /* fd: /dev/fuse, mounted; dev_major, dev_minor, death, restarts. After the next two */
+	CONTROL_KEEP,       /* fd: base/keep.h */
+	CONTROL_JOURNAL,    /* fd: fs/journal.h */
 	CONTROL_NOTIFIER,   /* fd: the notifier's socket; pid */
 	CONTROL_STOP,       /* end in order: answer what is parked, leave */
 	/* worker → supervisor */
@@ -18,16 +20,28 @@ enum control_op {
 	CONTROL_READY,      /* FUSE_INIT is answered */
 	CONTROL_FAILED,     /* text: the sentences to show; then it leaves. status: the exit status */
 	CONTROL_NOTIFIER_LOST, /* the notifier hung up or is stuck: another one, please */
+	CONTROL_KEEP_GREW,  /* to so many bytes */
+	CONTROL_ALIVE,      /* the event loop turns; every CONTROL_ALIVE_MS */
 };
 
-enum { CONTROL_TEXT_MAX = 8192 };
+enum { CONTROL_TEXT_MAX = 8192, CONTROL_ALIVE_MS = 1000 };
+
+/* How the worker before ended. */
+enum control_death {
+	CONTROL_DEATH_NONE,    /* there was none: the mount is new */
+	CONTROL_DEATH_KILLED,  /* by SIGKILL, or by its own exit: what it did is not to blame */
+	CONTROL_DEATH_CRASHED, /* by a signal that it brought upon itself, or by the watchdog */
+	CONTROL_DEATH_POISON,  /* so two of them before they could serve: nothing of theirs is to be used */
+};
 
 struct control_message {
 	uint32_t op;
 	uint32_t uid, gid;
 	int32_t pid, status;
 	uint32_t dev_major, dev_minor;
-	uint32_t restarts; /* with CONTROL_DEVICE: how many workers there were before */
+	uint32_t restarts; /* how many workers there were before */
+	uint32_t death;    /* enum control_death */
+	uint64_t bytes;
 	char text[CONTROL_TEXT_MAX]; /* NUL-terminated; only as much as is used is sent */
 };
 

@@ -5,11 +5,11 @@
  *
  *   CONFIGURING ──CONFIGURED: mount, DEVICE, NOTIFIER──▶ OPENING ──READY──▶ SERVING
  *        ▲                                                                    │
- *        └────────────── PAUSED (back-off) ◀──────── the worker died ─────────┘
+ *        └──────────── PAUSED (back-off, if any) ◀─── the worker died ────────┘
  *
- * and from each of them STOPPING: by a signal, by an unmount, by a failure at start. When the worker
- * dies, take_down() closes the device, so that readers in flight get ECONNABORTED at once, and
- * detaches the mount. (With the hand-over the device is kept instead, and given to the successor.)
+ * and from each of them STOPPING: by a signal, by an unmount, by a failure at start. When a worker dies, the
+ * device, the keep and the journal stay here, and its successor gets them: it goes on with the requests
+ * and the open files. Only where the mount itself has gone (somebody has aborted the connection) is it made anew.
  */
 #include "daemon/role.h"
 
@@ -22,19 +22,22 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/keep.h"
 #include "base/log.h"
 #include "base/secmem.h"
 #include "daemon/control.h"
 #include "daemon/mount.h"
+#include "fs/journal.h"
 
 enum {
-	BACKOFF_FIRST_MS = 100,
+	BACKOFF_FIRST_MS = 50,
 	BACKOFF_MAX_MS = 10000,
 	HEALTHY_MS = 60000,     /* who lived that long begins with the first back-off again */
 	STOP_TERM_MS = 500,     /* for ending in order; then SIGKILL */
@@ -42,6 +45,9 @@ enum {
 	                         * is in a file system that hangs. Nothing is gained by waiting for it: it is
 	                         * unmounted, and who waits for our end shall have it within a second. */
 	WAIT_MAX_MS = 60000,
+	AT_ONCE_MS = 50,        /* who served that long is replaced without a back-off */
+	SILENT_MS = 15000,      /* a worker that isn't heard of for so long hangs, and is killed */
+	POISON_DEATHS = 2,      /* so many that crash before they serve: the next begins with nothing of theirs */
 };
 
 enum phase { CONFIGURING, OPENING, SERVING, PAUSED, STOPPING };
@@ -57,6 +63,13 @@ struct supervisor {
 	const struct supervisor_start *start;
 	const char *mountpoint;   /* start's */
 	int exe, lock, signals, device, control;
+	int keep, journal;        /* what a successor finds */
+	void *keep_map;           /* read-only and never read: it keeps the memory locked while no worker lives */
+	size_t keep_mapped;
+	enum control_death death; /* of the last worker */
+	unsigned crashes;         /* in a row, before one was ready */
+	int64_t heard_ms;         /* when the worker was last heard of */
+	bool hung;                /* and it was killed for that */
 	int report;               /* pipe to the parent in the background, until start-up is over */
 	enum phase phase;
 	bool ready_once, mounted;
@@ -187,8 +200,9 @@ static int start_worker(struct supervisor *s)
 		return err;
 	}
 	s->control = pair[0];
-	s->worker.since_ms = clock_mono_ms();
+	s->worker.since_ms = s->heard_ms = clock_mono_ms();
 	s->worker.again_ms = 0;
+	s->hung = false;
 	s->phase = CONFIGURING;
 	return 0;
 }
@@ -221,7 +235,17 @@ static int start_notifier(struct supervisor *s)
 	return err;
 }
 
-/* The end of a worker or of its start: nothing of it stays. */
+static void drop_keep(struct supervisor *s)
+{
+	if (s->keep_map)
+		munmap(s->keep_map, s->keep_mapped);
+	s->keep_map = NULL;
+	s->keep_mapped = 0;
+	close_fd(&s->keep);
+	close_fd(&s->journal);
+}
+
+/* The end of a mount: nothing of it stays. */
 static void take_down(struct supervisor *s)
 {
 	close_fd(&s->device);
@@ -230,16 +254,20 @@ static void take_down(struct supervisor *s)
 	kill_child(&s->notifier, SIGKILL);
 	s->notifier.again_ms = 0;
 	unmount(s, true);
+	drop_keep(s);
+	s->death = CONTROL_DEATH_NONE;
 }
 
-/* A start that went wrong. The first: the end. A later one: another try after the back-off. */
+/* A start that went wrong. The first: the end. A later one: another try after the back-off; readers wait. */
 static void give_up_start(struct supervisor *s)
 {
-	take_down(s);
 	if (!s->ready_once) {
+		take_down(s);
 		stop(s, s->status);
 		return;
 	}
+	close_fd(&s->control);
+	kill_child(&s->worker, SIGKILL);
 	log_failure(s, "the worker can't start");
 	s->phase = PAUSED;
 	if (s->worker.pid == 0)
@@ -279,9 +307,58 @@ static void stop(struct supervisor *s, int status)
 
 /* ---- What the worker says --------------------------------------------------------------- */
 
+/* Maps the keep anew, as long as it is now, and locks it. */
+static void hold_keep(struct supervisor *s, size_t bytes)
+{
+	void *map;
+
+	if (bytes <= s->keep_mapped)
+		return;
+	map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, s->keep, 0);
+	if (map == MAP_FAILED)
+		return;
+	madvise(map, bytes, MADV_DONTDUMP);
+	madvise(map, bytes, MADV_DONTFORK);
+	if (mlock(map, bytes) != 0)
+		log_warn("memory for secrets can't be locked while no worker lives", "error", strerror(errno), NULL);
+	if (s->keep_map)
+		munmap(s->keep_map, s->keep_mapped);
+	s->keep_map = map;
+	s->keep_mapped = bytes;
+}
+
+/* A mount with its keep and journal, where there is none to go on with. */
+static int do_begin(struct supervisor *s, struct error *ret_err)
+{
+	int err;
+
+	if (s->device >= 0)
+		return 0;
+	err = keep_create(&s->keep);
+	if (!err)
+		err = journal_create(&s->journal);
+	if (err)
+		return error_set(ret_err, EIO, "can't start: %s", strerror(-err));
+	return do_mount(s, ret_err);
+}
+
+static int hand_over(struct supervisor *s)
+{
+	struct control_message m = { .op = CONTROL_KEEP };
+	int err = control_send(s->control, &m, s->keep);
+
+	m.op = CONTROL_JOURNAL;
+	if (!err)
+		err = control_send(s->control, &m, s->journal);
+	m = (struct control_message){
+		.op = CONTROL_DEVICE, .restarts = s->restarts, .death = s->death,
+		.dev_major = s->major, .dev_minor = s->minor,
+	};
+	return err ? err : control_send(s->control, &m, s->device);
+}
+
 static void on_configured(struct supervisor *s, const struct control_message *m)
 {
-	struct control_message device = { .op = CONTROL_DEVICE, .restarts = s->restarts };
 	struct error err = ERROR_INIT;
 	int e;
 
@@ -289,14 +366,12 @@ static void on_configured(struct supervisor *s, const struct control_message *m)
 		return;
 	s->uid = m->uid;
 	s->gid = m->gid;
-	if (do_mount(s, &err) != 0) {
+	if (do_begin(s, &err) != 0) {
 		fail(s, 2, "connectfs: %s", err.text);
 		return;
 	}
 	s->phase = OPENING;
-	device.dev_major = s->major;
-	device.dev_minor = s->minor;
-	e = control_send(s->control, &device, s->device);
+	e = hand_over(s);
 	/* The notifier of the worker before may be dying still: its end starts the next one. */
 	if (!e && s->notifier.pid == 0)
 		e = start_notifier(s);
@@ -328,6 +403,7 @@ static void on_ready(struct supervisor *s)
 	if (s->phase != OPENING)
 		return;
 	s->phase = SERVING;
+	s->crashes = 0;
 	s->worker.since_ms = clock_mono_ms();
 	if (s->report >= 0) {
 		report_start(s);
@@ -335,8 +411,8 @@ static void on_ready(struct supervisor *s)
 	}
 	s->ready_once = true;
 	snprintf(restarts, sizeof(restarts), "%" PRIu32, s->restarts);
-	log_info("mounted", "mountpoint", s->mountpoint, "source", s->start->source, "restarts",
-	         s->restarts > 0 ? restarts : NULL, NULL);
+	log_info(s->death == CONTROL_DEATH_NONE ? "mounted" : "serving again", "mountpoint", s->mountpoint,
+	         "source", s->start->source, "restarts", s->restarts > 0 ? restarts : NULL, NULL);
 }
 
 static void on_notifier_lost(struct supervisor *s)
@@ -361,6 +437,7 @@ static void on_message(struct supervisor *s)
 			return;
 		}
 		close_fd(&fd);
+		s->heard_ms = clock_mono_ms();
 		switch (m.op) {
 		case CONTROL_CONFIGURED:
 			on_configured(s, &m);
@@ -374,13 +451,71 @@ static void on_message(struct supervisor *s)
 		case CONTROL_NOTIFIER_LOST:
 			on_notifier_lost(s);
 			break;
+		case CONTROL_KEEP_GREW:
+			hold_keep(s, m.bytes);
+			break;
 		default:
 			break;
 		}
 	}
 }
 
+/* An empty one in place of one that can't be used. */
+static void new_keep(struct supervisor *s)
+{
+	int keep, err = keep_create(&keep);
+
+	if (err) {
+		log_error("can't make a new keep", "error", strerror(-err), NULL);
+		return;
+	}
+	if (s->keep_map)
+		munmap(s->keep_map, s->keep_mapped);
+	s->keep_map = NULL;
+	s->keep_mapped = 0;
+	close_fd(&s->keep);
+	s->keep = keep;
+}
+
 /* ---- Deaths ---------------------------------------------------------------------------- */
+
+/* Has it brought it upon itself? Then what it did may not be done again. */
+static bool is_crash(const struct supervisor *s, int status)
+{
+	static const int own[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
+
+	for (size_t i = 0; WIFSIGNALED(status) && i < sizeof(own) / sizeof(own[0]); i++)
+		if (WTERMSIG(status) == own[i])
+			return true;
+	return s->hung;
+}
+
+/* A worker that had the device or was to get it has died: another goes on. */
+static void succeed(struct supervisor *s, int status, const char *how)
+{
+	bool crash = is_crash(s, status), served = s->phase == SERVING;
+	bool at_once = served && clock_mono_ms() - s->worker.since_ms >= AT_ONCE_MS;
+
+	log_error(s->hung ? "the worker hung; starting another" : "the worker died; starting another", "mountpoint",
+	          s->mountpoint, "ended", how, NULL);
+	log_failure(s, "the worker failed");
+	close_fd(&s->control);
+	s->restarts++;
+	s->death = crash ? CONTROL_DEATH_CRASHED : CONTROL_DEATH_KILLED;
+	if (!served && crash && ++s->crashes >= POISON_DEATHS) {
+		log_error("workers die before they serve: the next begins without what they kept", "mountpoint",
+		          s->mountpoint, NULL);
+		s->death = CONTROL_DEATH_POISON;
+		new_keep(s);
+	}
+	/* The socket's end ends the notifier too, as soon as somebody answers what it waits for. */
+	s->notifier.again_ms = 0;
+	s->phase = PAUSED;
+	if (at_once)
+		s->worker.again_ms = clock_mono_ms();
+	else
+		back_off(&s->worker);
+}
 
 static void on_worker_death(struct supervisor *s, int status)
 {
@@ -398,19 +533,18 @@ static void on_worker_death(struct supervisor *s, int status)
 		back_off(&s->worker);
 		return;
 	}
-	if (s->phase == SERVING) {
-		/* The session ends also when somebody aborts the connection: then it is still mounted. */
-		if (WIFEXITED(status) && WEXITSTATUS(status) == ROLE_EXIT_UNMOUNTED && !is_mounted(s)) {
+	if (s->ready_once && s->device >= 0) {
+		if (!is_mounted(s)) {
 			log_info("unmounted", "mountpoint", s->mountpoint, NULL);
 			stop(s, 0);
 			return;
 		}
-		log_error("the worker died; mounting anew", "mountpoint", s->mountpoint, "ended", how, NULL);
-		log_failure(s, "the worker failed");
-		take_down(s);
-		s->restarts++;
-		s->phase = PAUSED;
-		back_off(&s->worker);
+		/* The session ends also when somebody aborts the connection: then it is still mounted, and dead. */
+		if (s->phase == SERVING && WIFEXITED(status) && WEXITSTATUS(status) == ROLE_EXIT_UNMOUNTED) {
+			log_error("the connection was aborted; mounting anew", "mountpoint", s->mountpoint, NULL);
+			take_down(s);
+		}
+		succeed(s, status, how);
 		return;
 	}
 	fail(s, 2, "connectfs: the worker ended before the mount was ready: %s", how);
@@ -485,6 +619,10 @@ static void on_time(struct supervisor *s)
 		kill_child(&s->notifier, SIGKILL);
 		s->kill_ms = INT64_MAX;
 	}
+	if (s->worker.pid > 0 && s->phase == SERVING && !s->hung && now - s->heard_ms >= SILENT_MS) {
+		s->hung = true;
+		kill_child(&s->worker, SIGKILL);
+	}
 	if (s->worker.again_ms && now >= s->worker.again_ms) {
 		err = start_worker(s);
 		if (err) {
@@ -513,6 +651,8 @@ static int next_timeout(const struct supervisor *s)
 		at = s->worker.again_ms;
 	if (s->notifier.again_ms && s->notifier.again_ms < at)
 		at = s->notifier.again_ms;
+	if (s->phase == SERVING && s->worker.pid > 0 && !s->hung && s->heard_ms + SILENT_MS < at)
+		at = s->heard_ms + SILENT_MS;
 	if (at == INT64_MAX)
 		return -1;
 	left = at - clock_mono_ms();
@@ -584,7 +724,7 @@ int supervisor_run(const struct supervisor_start *start)
 {
 	struct supervisor s = {
 		.start = start, .mountpoint = start->mountpoint, .exe = -1, .lock = -1, .signals = -1,
-		.device = -1, .control = -1, .report = start->report,
+		.device = -1, .keep = -1, .journal = -1, .control = -1, .report = start->report,
 	};
 
 	log_set_role("supervisor");

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/keep.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/secmem.h"
@@ -50,6 +51,9 @@ struct worker {
 	struct engine *engine;
 	struct fs *fs;
 	struct engine_processes processes;
+	int keep_fd, journal_fd;
+	struct keep *keep;
+	struct loop_timer *alive;
 	bool configured, ended;
 	int status;
 };
@@ -285,6 +289,8 @@ static void on_ended(void *arg, int err)
 {
 	struct worker *w = arg;
 
+	if (err == -EPROTO)
+		fail(w, 1, "this version can't go on with the mount: it would have answered FUSE_INIT otherwise");
 	end(w, err ? ROLE_EXIT_FAILED : ROLE_EXIT_UNMOUNTED);
 }
 
@@ -315,7 +321,29 @@ static void on_listed(void *arg, const struct error *err)
 
 /* ---- What the supervisor says ----------------------------------------------------------- */
 
-static void on_device(struct worker *w, const struct control_message *m, int device)
+/* From any thread. If it can't be told, the supervisor locks less. */
+static void on_keep_grown(void *arg, size_t bytes)
+{
+	struct control_message m = { .op = CONTROL_KEEP_GREW, .bytes = bytes };
+
+	(void)arg;
+	control_send(ROLE_SOCKET, &m, -1);
+}
+
+static enum journal_death journal_death(uint32_t death)
+{
+	switch (death) {
+	case CONTROL_DEATH_CRASHED:
+		return JOURNAL_CRASHED;
+	case CONTROL_DEATH_POISON:
+		return JOURNAL_POISON;
+	default:
+		return JOURNAL_KILLED;
+	}
+}
+
+/* Engine and file system on the keep, the journal and the device. 0 or -errno; takes device. */
+static int serve(struct worker *w, const struct control_message *m, int device)
 {
 	const struct settings *s = w->settings;
 	const struct fs_config config = {
@@ -323,6 +351,23 @@ static void on_device(struct worker *w, const struct control_message *m, int dev
 		.debug = w->debug,
 	};
 	dev_t mount = makedev(m->dev_major, m->dev_minor);
+	int err = keep_attach(w->keep_fd, on_keep_grown, w, &w->keep);
+
+	if (!err)
+		err = fs_new(w->engine, w->loop, &config, &w->fs);
+	if (err) {
+		close(device);
+		return err;
+	}
+	err = engine_set_keep(w->engine, w->keep, m->death != CONTROL_DEATH_NONE, m->death == CONTROL_DEATH_CRASHED);
+	if (err)
+		log_error("not all could be taken over", "error", strerror(-err), NULL);
+	fs_set_mount_device(w->fs, mount);
+	return fs_serve(w->fs, device, w->journal_fd, journal_death(m->death), on_ready, on_ended, w);
+}
+
+static void on_device(struct worker *w, const struct control_message *m, int device)
+{
 	int err;
 
 	if (device < 0 || w->fs) {
@@ -330,18 +375,28 @@ static void on_device(struct worker *w, const struct control_message *m, int dev
 			close(device);
 		return;
 	}
-	file_set_own_device(mount);
+	file_set_own_device(makedev(m->dev_major, m->dev_minor));
 	w->processes.worker_restarts = m->restarts;
 	engine_set_processes(w->engine, &w->processes);
-	err = fs_new(w->engine, w->loop, &config, &w->fs);
-	if (err) {
-		close(device);
-	} else {
-		fs_set_mount_device(w->fs, mount);
-		err = fs_serve(w->fs, device, on_ready, on_ended, w);
-	}
+	err = serve(w, m, device);
 	if (err)
 		end(w, fail(w, 2, "can't serve the mount: %s", strerror(-err)));
+}
+
+static void take_fd(int *to, int fd)
+{
+	if (*to >= 0)
+		close(*to);
+	*to = fd;
+}
+
+static void say_alive(void *arg)
+{
+	struct worker *w = arg;
+	struct control_message m = { .op = CONTROL_ALIVE };
+
+	control_send(ROLE_SOCKET, &m, -1);
+	loop_timer_set(w->alive, CONTROL_ALIVE_MS);
 }
 
 static void on_notifier(struct worker *w, const struct control_message *m, int socket)
@@ -393,6 +448,12 @@ static void on_control(int socket, void *arg)
 	case CONTROL_DEVICE:
 		on_device(w, &m, fd);
 		return;
+	case CONTROL_KEEP:
+		take_fd(&w->keep_fd, fd);
+		return;
+	case CONTROL_JOURNAL:
+		take_fd(&w->journal_fd, fd);
+		return;
 	case CONTROL_NOTIFIER:
 		on_notifier(w, &m, fd);
 		return;
@@ -425,8 +486,11 @@ static int start_engine(struct worker *w)
 		w->control = loop_fd_new(w->loop, ROLE_SOCKET, on_control, w);
 		w->signals = loop_fd_new(w->loop, w->signal_fd, on_signal, w);
 		w->stop_timer = loop_timer_new(w->loop, on_stop_timer, w);
-		if (!w->control || !w->signals || !w->stop_timer)
+		w->alive = loop_timer_new(w->loop, say_alive, w);
+		if (!w->control || !w->signals || !w->stop_timer || !w->alive)
 			err = -ENOMEM;
+		else
+			loop_timer_set(w->alive, CONTROL_ALIVE_MS);
 	}
 	if (err)
 		return fail(w, 2, "can't start: %s", strerror(-err));
@@ -449,6 +513,7 @@ static int start_engine(struct worker *w)
 		.started_ns = clock_real_ns(),
 	};
 	engine_set_processes(w->engine, &w->processes);
+	engine_await_keep(w->engine);
 	err = engine_start(w->engine, on_listed, w);
 	return err ? fail(w, 2, "can't start: %s", strerror(-err)) : 0;
 }
@@ -457,6 +522,8 @@ static void release(struct worker *w)
 {
 	/* What hangs here would keep the device open: rather be killed. */
 	alarm(STUCK_S);
+	if (w->keep)
+		keep_freeze(w->keep); /* there may be a successor */
 	if (w->fs) {
 		fs_stop(w->fs);
 		/* They hold what fs_free frees. */
@@ -464,6 +531,10 @@ static void release(struct worker *w)
 		fs_free(w->fs);
 	}
 	engine_free(w->engine);
+	keep_detach(w->keep);
+	take_fd(&w->keep_fd, -1);
+	take_fd(&w->journal_fd, -1);
+	loop_timer_free(w->alive);
 	loop_timer_free(w->stop_timer);
 	loop_fd_free(w->control);
 	loop_fd_free(w->signals);
@@ -481,7 +552,8 @@ static void release(struct worker *w)
 
 int worker_main(int argc, char **argv)
 {
-	struct worker w = { .uid = getuid(), .gid = getgid(), .signal_fd = -1 };
+	struct worker w = { .uid = getuid(), .gid = getgid(), .signal_fd = -1, .keep_fd = -1,
+		            .journal_fd = -1 };
 	int err;
 
 	log_set_role("worker");

@@ -13,12 +13,13 @@
 
 #include "base/loop.h"
 #include "core/engine.h"
+#include "fs/journal.h"
 
 struct fs;
 
 enum {
-	/* Opens that wait at the same time; a further one is answered ETIMEDOUT at once. Bounds
-	 * memory, and (later) the journal. */
+	/* Opens that wait at the same time; a further one is answered ETIMEDOUT at once. Bounds memory
+	 * and the journal. */
 	FS_PARKED_MAX = 4096,
 };
 
@@ -34,12 +35,13 @@ struct fs_config {
 int fs_new(struct engine *engine, struct loop *loop, const struct fs_config *config, struct fs **ret);
 
 /*
- * Serves device (taken over) in threads of its own. ready(arg) is called in the event thread when
- * FUSE_INIT has been answered; ended(err, arg) when the session ended: err 0 after an unmount
- * (ENODEV), else a negative errno. 0 or -errno.
+ * Serves device (taken over) in threads of its own, going on where the journal and the engine's keep were left
+ * (journal: its descriptor, which stays the caller's). ready(arg) is called in the event thread when FUSE_INIT
+ * has been answered; ended(err, arg) when the session ended: err 0 after an unmount (ENODEV), else a
+ * negative errno: -EPROTO when this program can't go on with that session. 0 or -errno.
  */
-int fs_serve(struct fs *fs, int device, void (*ready)(void *arg), void (*ended)(void *arg, int err),
-             void *arg);
+int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, void (*ready)(void *arg),
+             void (*ended)(void *arg, int err), void *arg);
 
 /* The mount's device number, by which the notifier knows that it is still ours. Before fs_set_notifier. */
 void fs_set_mount_device(struct fs *fs, dev_t dev);

@@ -180,6 +180,17 @@ struct handle *handles_get(struct handles *h, uint64_t ino, uint64_t unique, uin
 	return x;
 }
 
+bool handles_known(struct handles *h, uint64_t ino, uint64_t unique)
+{
+	struct shard *s = shard_of(h, ino);
+	bool known;
+
+	pthread_mutex_lock(&s->lock);
+	known = *slot_of(s, unique) != NULL;
+	pthread_mutex_unlock(&s->lock);
+	return known;
+}
+
 void handle_unref(struct handle *handle)
 {
 	if (atomic_fetch_sub_explicit(&handle->refs, 1, memory_order_acq_rel) > 1)

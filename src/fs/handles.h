@@ -39,6 +39,7 @@ void handles_add(struct handles *h, uint64_t ino, uint64_t unique, struct handle
  * when it has been read to its end (0: no read). */
 struct handle *handles_get(struct handles *h, uint64_t ino, uint64_t unique, uint64_t read_end);
 void handle_unref(struct handle *handle);
+bool handles_known(struct handles *h, uint64_t ino, uint64_t unique);
 /* Forgets it; false: there is none such. */
 bool handles_drop(struct handles *h, uint64_t ino, uint64_t unique);
 /* The largest size of the node's handles that were opened less than HANDLES_RECENT_MS ago and

@@ -58,6 +58,7 @@ struct fs {
 	char *mountpoint;
 	int64_t started_ns;      /* real time; of the control files */
 
+	struct journal *journal; /* from fs_serve on */
 	struct handles *handles;
 	struct notify *notify;
 	struct contents *contents; /* of the control files */
@@ -74,7 +75,7 @@ struct fs {
 	int result;              /* of the loop; written by thread before it posts */
 	atomic_bool stopping;
 	atomic_bool inited;      /* the kernel may hold attributes: it is worth telling it */
-	atomic_ullong init_unique; /* of the INIT that waits for its answer */
+	atomic_bool told_ready;    /* INIT has been answered */
 	void (*ready)(void *arg);
 	void (*ended)(void *arg, int err);
 	void *arg;

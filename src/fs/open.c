@@ -18,7 +18,9 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/keep.h"
 #include "core/snapshot.h"
+#include "fs/journal.h"
 
 struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi,
                           int64_t since_ns)
@@ -41,7 +43,8 @@ static int enter(struct parked *p)
 
 	pthread_mutex_lock(&fs->parked_lock);
 	/* The control files have their own number: they must tell of the opens that wait. */
-	if (atomic_load(&fs->n_parked[p->is_open]) >= FS_PARKED_MAX) {
+	if (atomic_load(&fs->n_parked[p->is_open]) >= FS_PARKED_MAX ||
+	    (p->is_open && journal_must_answer(fs->journal))) {
 		atomic_fetch_add(&fs->stats->parked_refused, 1);
 		err = -ETIMEDOUT;
 	} else {
@@ -56,6 +59,8 @@ static int enter(struct parked *p)
 	fs->parked = p;
 	p->listed = true;
 	pthread_mutex_unlock(&fs->parked_lock);
+	if (!err)
+		journal_parked(fs->journal, p->unique);
 	return err;
 }
 
@@ -145,6 +150,8 @@ void parked_free(struct parked *p)
 	snapshot_unref(p->snapshot);
 	connector_unref(p->conn);
 	free(p->text);
+	if (p->freed && !atomic_load(&p->fs->stopping)) /* else its thread is gone */
+		sem_post(p->freed);
 	free(p);
 }
 
@@ -161,7 +168,7 @@ static bool begin_wait(struct parked *p)
 	return false;
 }
 
-void parked_post(struct parked *p, void (*fn)(void *p))
+static void post(struct parked *p, void (*fn)(void *p))
 {
 	int err = enter(p);
 
@@ -179,6 +186,25 @@ void parked_post(struct parked *p, void (*fn)(void *p))
 	}
 	fuse_reply_err(p->req, -err);
 	parked_free(p);
+}
+
+void parked_post(struct parked *p, void (*fn)(void *p))
+{
+	struct fs *fs = p->fs;
+	sem_t freed;
+
+	if (!journal_must_answer(fs->journal)) {
+		post(p, fn);
+		return;
+	}
+	/* It lies in this thread's buffer only, and would be lost if that were read into again. What is
+	 * posted here doesn't wait for anything. */
+	sem_init(&freed, 0, 0);
+	p->freed = &freed;
+	post(p, fn);
+	while (sem_wait(&freed) < 0 && !atomic_load(&fs->stopping))
+		;
+	sem_destroy(&freed);
 }
 
 void parked_stop_all(struct fs *fs)
@@ -203,25 +229,47 @@ static void open_file_release(struct handle *handle)
 {
 	struct open_file *f = open_file_of(handle);
 
+	if (f->keep)
+		keep_free(f->keep, f->kept); /* before the snapshot that it speaks of */
 	snapshot_unref(f->snapshot);
 	connector_unref(f->conn);
 	free(f);
 }
 
-/* Takes snapshot. */
-static int open_file_add(struct fs *fs, struct connector *conn, uint64_t unique, struct snapshot *snapshot,
-                         int64_t now_ms)
+static struct kept_handle *keep_handle(struct keep *keep, struct connector *conn, uint64_t unique,
+                                       const struct snapshot *snapshot)
 {
+	struct kept_handle *h = keep_alloc(keep, sizeof *h);
+
+	if (!h)
+		return NULL;
+	*h = (struct kept_handle){ .unique = unique, .ino = connector_ino(conn) };
+	snapshot_place(snapshot, &h->snapshot_place, &h->snapshot_seq);
+	keep_commit(keep, h, KEEP_HANDLE);
+	return h;
+}
+
+/* Takes snapshot, and kept (NULL: it is made). */
+static int open_file_add(struct fs *fs, struct connector *conn, uint64_t unique, struct snapshot *snapshot,
+                         struct kept_handle *kept, int64_t now_ms)
+{
+	struct keep *keep = engine_keep(fs->engine);
 	struct open_file *f = malloc(sizeof *f);
 
-	if (!f) {
+	if (f && keep && !kept)
+		kept = keep_handle(keep, conn, unique, snapshot);
+	if (!f || (keep && !kept)) {
+		free(f);
 		snapshot_unref(snapshot);
 		return -ENOMEM;
 	}
 	f->conn = connector_ref(conn);
 	f->snapshot = snapshot;
+	f->keep = keep;
+	f->kept = kept;
 	handles_add(fs->handles, connector_ino(conn), unique, &f->handle, open_file_release,
 	            snapshot_size(snapshot), now_ms);
+	atomic_fetch_add_explicit(&fs->stats->open_files, 1, memory_order_relaxed);
 	return 0;
 }
 
@@ -231,6 +279,29 @@ void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
 		atomic_fetch_sub(&fs->stats->open_files, 1);
 }
 
+static int reply_open(fuse_req_t req, struct fuse_file_info *fi, uint64_t unique)
+{
+	fi->fh = unique;
+	fi->direct_io = 1;
+	fi->keep_cache = 0;
+	fi->noflush = 1;
+	return fuse_reply_open(req, fi);
+}
+
+/* An OPEN that a predecessor took up and perhaps answered: the same answer once more. If the kernel
+ * doesn't want it (ENOENT), it has it, and RELEASE will come. */
+static bool repeat_answer(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)
+{
+	uint64_t unique = fs_current_unique();
+	struct handle *handle = handles_get(fs->handles, ino, unique, 0);
+
+	if (!handle)
+		return false;
+	handle_unref(handle);
+	(void)reply_open(req, fi, unique);
+	return true;
+}
+
 /* Answers an open, for which no interrupt function is set: err, or the snapshot, which it takes. */
 static void answer(struct fs *fs, fuse_req_t req, struct connector *conn, uint64_t unique,
                    struct fuse_file_info *fi, int64_t since_ns, int err, struct snapshot *snapshot)
@@ -238,19 +309,14 @@ static void answer(struct fs *fs, fuse_req_t req, struct connector *conn, uint64
 	int64_t now = clock_mono_ns();
 
 	if (!err)
-		err = open_file_add(fs, conn, unique, snapshot, now / 1000000);
+		err = open_file_add(fs, conn, unique, snapshot, NULL, now / 1000000);
 	stats_open_done(fs->stats, (now - since_ns) / 1000, err);
 	if (err) {
 		fuse_reply_err(req, -err);
 		return;
 	}
-	atomic_fetch_add_explicit(&fs->stats->open_files, 1, memory_order_relaxed);
-	fi->fh = unique;
-	fi->direct_io = 1;
-	fi->keep_cache = 0;
-	fi->noflush = 1;
 	/* An open that the kernel has given up gets no RELEASE. */
-	if (fuse_reply_open(req, fi) < 0)
+	if (reply_open(req, fi, unique) < 0)
 		open_dropped(fs, connector_ino(conn), unique);
 }
 
@@ -335,6 +401,10 @@ void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_fil
 	struct snapshot *snapshot;
 	int err = 0;
 
+	if (journal_is_successor(fs->journal) && repeat_answer(fs, req, ino, fi)) {
+		connector_unref(conn);
+		return;
+	}
 	if (!conn)
 		err = ESTALE;
 	else if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC)
@@ -353,4 +423,42 @@ void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_fil
 	}
 	answer(fs, req, conn, fs_current_unique(), fi, since_ns, 0, snapshot);
 	connector_unref(conn);
+}
+
+/* ---- taking over ---- */
+
+struct restoring {
+	struct fs *fs;
+	int err;
+};
+
+static void restore_handle(void *arg, void *block)
+{
+	struct restoring *r = arg;
+	struct fs *fs = r->fs;
+	struct kept_handle *h = block;
+	struct connector *conn = catalog_find_ino(fs->catalog, h->ino);
+	struct snapshot *snapshot = catalog_kept_snapshot(fs->catalog, h->snapshot_place, h->snapshot_seq);
+	int err = 0;
+
+	if (!conn || !snapshot || handles_known(fs->handles, h->ino, h->unique)) {
+		/* One that was being opened or closed: nobody holds it. */
+		snapshot_unref(snapshot);
+		keep_free(engine_keep(fs->engine), h);
+	} else {
+		err = open_file_add(fs, conn, h->unique, snapshot, h, clock_mono_ms());
+	}
+	connector_unref(conn);
+	if (err)
+		r->err = err;
+}
+
+int open_restore(struct fs *fs)
+{
+	struct restoring r = { .fs = fs };
+
+	if (engine_keep(fs->engine))
+		keep_each(engine_keep(fs->engine), KEEP_HANDLE, restore_handle, &r);
+	catalog_kept_done(fs->catalog);
+	return r.err;
 }

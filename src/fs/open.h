@@ -11,6 +11,8 @@
 
 #include "fs/node.h"
 
+#include <semaphore.h>
+
 #include "base/list.h"
 #include "fs/handles.h"
 
@@ -37,6 +39,7 @@ struct parked {
 	/* a write to refresh: NUL-terminated lines one after another */
 	char *text;
 	size_t text_len, written;
+	sem_t *freed;               /* posted at its end: the thread that read it waits; or NULL */
 	bool is_open;               /* of a connector; else of a control file */
 	struct parked *prev, *next; /* fs->parked */
 	bool listed;
@@ -57,11 +60,20 @@ void parked_stop_all(struct fs *fs);
 /* Frees what is left. The loop no longer runs. */
 void parked_free_all(struct fs *fs);
 
+/* An open file in the keep (KEEP_HANDLE), there before its OPEN is answered. */
+struct kept_handle {
+	uint64_t unique; /* of its OPEN, which is the file handle */
+	uint64_t ino;
+	uint64_t snapshot_place, snapshot_seq;
+};
+
 /* What an open connector's handle holds. */
 struct open_file {
 	struct handle handle;
 	struct connector *conn; /* so that the node is known as long as a descriptor is open */
 	struct snapshot *snapshot;
+	struct keep *keep;
+	struct kept_handle *kept;
 };
 
 static inline struct open_file *open_file_of(struct handle *handle)
@@ -72,5 +84,7 @@ static inline struct open_file *open_file_of(struct handle *handle)
 /* OPEN of a connector; its RELEASE. */
 void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);
 void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique);
+/* Takes over the files that were open in the worker before. 0 or -errno. Before the session begins. */
+int open_restore(struct fs *fs);
 
 #endif

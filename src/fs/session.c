@@ -4,7 +4,6 @@
 #include "fs/node.h"
 
 #include <errno.h>
-#include <linux/fuse.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 #include "base/log.h"
 #include "fs/control.h"
 #include "fs/handles.h"
+#include "fs/journal.h"
 #include "fs/notify.h"
 #include "fs/open.h"
 
@@ -40,20 +40,12 @@ uint64_t fs_current_unique(void)
 static ssize_t device_read(int fd, void *buf, size_t size, void *userdata)
 {
 	struct fs *fs = userdata;
-	const struct fuse_in_header *in = buf;
-	ssize_t n;
 
 	if (atomic_load_explicit(&fs->stopping, memory_order_relaxed)) {
 		errno = ENODEV;
 		return -1;
 	}
-	n = read(fd, buf, size);
-	if (n >= (ssize_t)sizeof *in) {
-		current_unique = in->unique;
-		if (in->opcode == FUSE_INIT)
-			atomic_store(&fs->init_unique, in->unique);
-	}
-	return n;
+	return journal_read(fs->journal, fd, buf, size, &current_unique);
 }
 
 static void say_ready(void *arg)
@@ -67,15 +59,13 @@ static void say_ready(void *arg)
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	struct fs *fs = userdata;
-	const struct fuse_out_header *out = iov[0].iov_base;
-	unsigned long long init = atomic_load_explicit(&fs->init_unique, memory_order_relaxed);
-	bool is_init = init && iov[0].iov_len >= sizeof *out && out->unique == init && out->error == 0;
-	ssize_t n = writev(fd, iov, count);
+	ssize_t n = journal_writev(fs->journal, fd, iov, count);
+	int err = errno;
 
-	if (is_init && n >= 0) {
-		atomic_store(&fs->init_unique, 0);
+	if (!atomic_load_explicit(&fs->told_ready, memory_order_relaxed) && journal_is_ready(fs->journal) > 0 &&
+	    !atomic_exchange(&fs->told_ready, true))
 		loop_post(fs->loop, say_ready, fs);
-	}
+	errno = err;
 	return n;
 }
 
@@ -110,7 +100,7 @@ static void *serve(void *arg)
 		result = fuse_session_loop_mt(fs->se, config);
 		fuse_loop_cfg_destroy(config);
 	}
-	fs->result = result > 0 ? 0 : result;
+	fs->result = journal_is_ready(fs->journal) == -EPROTO ? -EPROTO : result > 0 ? 0 : result;
 	loop_post(fs->loop, say_ended, fs);
 	return NULL;
 }
@@ -149,18 +139,21 @@ static struct fuse_session *session_new(struct fs *fs)
 	return se;
 }
 
-int fs_serve(struct fs *fs, int device, void (*ready)(void *arg), void (*ended)(void *arg, int err),
-             void *arg)
+int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, void (*ready)(void *arg),
+             void (*ended)(void *arg, int err), void *arg)
 {
-	int err;
+	int err = journal_attach(journal, death, &fs->journal);
 
 	fs->ready = ready;
 	fs->ended = ended;
 	fs->arg = arg;
-	fs->se = session_new(fs);
-	if (!fs->se) {
+	if (!err)
+		err = open_restore(fs);
+	if (!err && !(fs->se = session_new(fs)))
+		err = -ENOMEM;
+	if (err) {
 		close(device);
-		return -ENOMEM;
+		return err;
 	}
 	err = fuse_session_custom_io(fs->se, &device_io, device);
 	if (err) {
@@ -177,6 +170,8 @@ void fs_stop(struct fs *fs)
 
 	atomic_store(&fs->stopping, true);
 	parked_stop_all(fs);
+	if (fs->journal)
+		journal_stop(fs->journal);
 	if (fs->running) {
 		fuse_session_exit(fs->se);
 		while (pthread_tryjoin_np(fs->thread, NULL) == EBUSY) {
@@ -227,6 +222,7 @@ void fs_free(struct fs *fs)
 	notify_free(fs->notify);
 	parked_free_all(fs);
 	handles_free(fs->handles);
+	journal_detach(fs->journal);
 	control_free(fs);
 	pthread_mutex_destroy(&fs->parked_lock);
 	free(fs->mountpoint);

@@ -1,0 +1,299 @@
+/*
+ * What core has in the keep, and how a worker takes over what the one before had there: snapshots, and of
+ * each connector what the world has seen of it, so that nothing is announced that has not changed.
+ *
+ * Restoring comes after the first listing and before FUSE is served. A connector that the store still has goes on
+ * where it was; its text and its secrets are looked at again in the background, and what has changed
+ * meanwhile is a rotation like any other. One that has gone since is made to vanish, one that is new to appear.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "core/core.h"
+
+enum kept_flag {
+	KEPT_DEATH = 0x100, /* counted from here on: deaths while it was being rendered */
+	KEPT_DEATHS_MAX = 2,
+};
+
+/* Two sets of facts, of which one holds, so that one store changes all of them. */
+struct kept_connector {
+	uint64_t ino;
+	_Atomic uint32_t flags; /* enum kept_is */
+	_Atomic uint32_t which;
+	struct kept_facts facts[2];
+	char name[];            /* NUL-terminated */
+};
+
+struct kept_snapshot {
+	uint64_t size;
+	char data[];
+};
+
+/* ---- snapshots ---- */
+
+char *kept_snapshot_new(struct keep *keep, const char *data, size_t size)
+{
+	struct kept_snapshot *k = keep_alloc(keep, sizeof(*k) + size);
+
+	if (!k)
+		return NULL;
+	k->size = size;
+	if (size)
+		memcpy(k->data, data, size);
+	keep_commit(keep, k, KEEP_SNAPSHOT);
+	return k->data;
+}
+
+static struct kept_snapshot *kept_of_data(char *data)
+{
+	return list_entry(data, struct kept_snapshot, data);
+}
+
+void kept_snapshot_free(struct keep *keep, char *data)
+{
+	keep_free(keep, kept_of_data(data));
+}
+
+void snapshot_place(const struct snapshot *s, uint64_t *ret_place, uint64_t *ret_seq)
+{
+	*ret_place = s->keep ? keep_place(s->keep, kept_of_data(s->data)) : 0;
+	*ret_seq = s->keep ? keep_seq(kept_of_data(s->data)) : 0;
+}
+
+/* ---- connectors ---- */
+
+/* The record of one that has none yet. */
+static void begin(struct connector *conn)
+{
+	struct keep *keep = conn->catalog->engine->keep;
+	size_t len = strlen(conn->name);
+	struct kept_connector *k;
+
+	if (!keep || conn->kept)
+		return;
+	k = keep_alloc(keep, sizeof(*k) + len + 1);
+	if (!k)
+		return; /* tried again at the next change; a successor would take it for a new one */
+	k->ino = conn->ino;
+	memcpy(k->name, conn->name, len + 1);
+	k->facts[0] = (struct kept_facts){ .mtime_ns = conn->mtime_ns };
+	keep_commit(keep, k, KEEP_CONNECTOR);
+	pthread_mutex_lock(&conn->lock);
+	conn->kept = k;
+	pthread_mutex_unlock(&conn->lock);
+}
+
+void kept_store(struct connector *conn, const struct kept_facts *facts)
+{
+	uint32_t other;
+
+	begin(conn);
+	if (!conn->kept)
+		return;
+	other = !atomic_load_explicit(&conn->kept->which, memory_order_relaxed);
+	FAULT_POINT();
+	conn->kept->facts[other] = *facts;
+	FAULT_POINT();
+	atomic_store_explicit(&conn->kept->which, other, memory_order_release);
+	FAULT_POINT();
+}
+
+struct kept_facts kept_facts(const struct connector *conn, const struct snapshot *snapshot)
+{
+	struct kept_facts f = {
+		.mtime_ns = conn->mtime_ns, .rotated_ns = conn->rotated_ns, .version = conn->version,
+		.text_hash = conn->text_hash,
+	};
+
+	if (!snapshot)
+		snapshot = conn->snapshot;
+	if (snapshot)
+		snapshot_place(snapshot, &f.snapshot_place, &f.snapshot_seq);
+	return f;
+}
+
+void kept_set(struct connector *conn, uint32_t set, uint32_t clear)
+{
+	uint32_t flags;
+
+	pthread_mutex_lock(&conn->lock);
+	if (conn->kept) {
+		flags = atomic_load_explicit(&conn->kept->flags, memory_order_relaxed);
+		FAULT_POINT();
+		atomic_store_explicit(&conn->kept->flags, (flags & ~clear) | set, memory_order_release);
+		FAULT_POINT();
+	}
+	pthread_mutex_unlock(&conn->lock);
+}
+
+void kept_rendered(struct connector *conn)
+{
+	kept_set(conn, 0, KEPT_RENDERING | ~(uint32_t)(KEPT_DEATH - 1));
+}
+
+void kept_end(struct connector *conn)
+{
+	if (conn->catalog && conn->catalog->engine->keep)
+		keep_free(conn->catalog->engine->keep, conn->kept);
+	conn->kept = NULL;
+}
+
+/* ---- restoring ---- */
+
+struct restoring {
+	struct engine *e;
+	struct strmap *snapshots; /* place → struct snapshot */
+	bool crashed;
+	int err;
+};
+
+static struct slice place_key(const uint64_t *place)
+{
+	return slice_of((const char *)place, sizeof(*place));
+}
+
+static void restore_snapshot(void *arg, void *block)
+{
+	struct restoring *r = arg;
+	struct kept_snapshot *k = block;
+	uint64_t place = keep_place(r->e->keep, k);
+	struct snapshot *s = snapshot_adopt(r->e->keep, k->data, k->size);
+
+	if (!s || strmap_put(r->snapshots, place_key(&place), s, NULL) < 0) {
+		free(s); /* not the block */
+		r->err = -ENOMEM;
+	}
+}
+
+static struct snapshot *find_snapshot(struct catalog *c, uint64_t place, uint64_t seq)
+{
+	struct snapshot *s = c->kept_snapshots ? strmap_get(c->kept_snapshots, place_key(&place)) : NULL;
+
+	return s && keep_seq(kept_of_data(s->data)) == seq ? snapshot_ref(s) : NULL;
+}
+
+struct snapshot *catalog_kept_snapshot(struct catalog *c, uint64_t place, uint64_t seq)
+{
+	return find_snapshot(c, place, seq);
+}
+
+/* What it was seen as. */
+static void take_facts(struct connector *conn, struct kept_connector *k)
+{
+	struct kept_facts f = k->facts[atomic_load_explicit(&k->which, memory_order_acquire) & 1];
+	uint32_t flags = atomic_load(&k->flags);
+	struct snapshot *s = find_snapshot(conn->catalog, f.snapshot_place, f.snapshot_seq);
+
+	pthread_mutex_lock(&conn->lock);
+	conn->kept = k;
+	conn->mtime_ns = f.mtime_ns;
+	conn->rotated_ns = f.rotated_ns;
+	conn->version = f.version;
+	if (s && !conn->snapshot) {
+		conn->snapshot = s;
+		conn->state = CONNECTOR_OK;
+		s = NULL;
+	}
+	pthread_mutex_unlock(&conn->lock);
+	snapshot_unref(s);
+	conn->active = flags & KEPT_ACTIVE;
+	if (conn->stored && f.text_hash && f.text_hash != conn->text_hash)
+		connector_move(conn, NULL); /* the text was read before we came here */
+	else if (!conn->stored)
+		conn->text_hash = f.text_hash;
+}
+
+static void count_death(struct restoring *r, struct connector *conn, struct kept_connector *k)
+{
+	uint32_t flags = atomic_load(&k->flags);
+
+	if (!(flags & KEPT_RENDERING))
+		return;
+	if (r->crashed)
+		flags += KEPT_DEATH;
+	atomic_store(&k->flags, flags & ~(uint32_t)KEPT_RENDERING);
+	conn->poisoned = flags / KEPT_DEATH >= KEPT_DEATHS_MAX;
+	if (conn->poisoned)
+		log_error("rendering it has killed the worker twice: it isn't rendered again before it or its "
+		          "secrets change", "connector", conn->name, NULL);
+}
+
+static void restore_connector(void *arg, void *block)
+{
+	struct restoring *r = arg;
+	struct kept_connector *k = block;
+	struct catalog *c = r->e->catalog;
+	uint32_t flags = atomic_load(&k->flags);
+	struct connector *conn = catalog_adopt(c, k->name, flags & KEPT_VISIBLE);
+
+	if (!conn || conn->kept || conn->ino != k->ino) {
+		/* Of two records of one name, or where a hash has found another place, one goes. */
+		keep_free(r->e->keep, k);
+		connector_unref(conn);
+		if (!conn)
+			r->err = -ENOMEM;
+		return;
+	}
+	take_facts(conn, k);
+	count_death(r, conn, k);
+	if (flags & (KEPT_DUE_ROTATED | KEPT_DUE_STATE))
+		connector_due(conn, flags & KEPT_DUE_ROTATED ? TOUCH_ROTATED : TOUCH_STATE);
+	if (conn->wanted && conn->active)
+		catalog_queue_load(conn);
+	catalog_adopted(c, conn);
+}
+
+/* Those that have no record: of a first worker all; else they are new. */
+static void restore_others(struct engine *e, bool successor)
+{
+	struct listing *all = catalog_list(e->catalog);
+
+	for (size_t i = 0; all && i < all->len; i++) {
+		struct connector *conn = all->items[i];
+
+		if (conn->kept)
+			continue;
+		begin(conn);
+		if (successor)
+			catalog_appear_again(e->catalog, conn);
+		else
+			kept_set(conn, KEPT_VISIBLE, 0);
+	}
+	listing_unref(all);
+}
+
+int engine_set_keep(struct engine *e, struct keep *keep, bool successor, bool crashed)
+{
+	struct restoring r = { .e = e, .crashed = crashed };
+
+	e->keep = keep;
+	r.snapshots = e->catalog->kept_snapshots = strmap_new();
+	if (!r.snapshots)
+		return -ENOMEM;
+	keep_each(keep, KEEP_SNAPSHOT, restore_snapshot, &r);
+	keep_each(keep, KEEP_CONNECTOR, restore_connector, &r);
+	restore_others(e, successor);
+	engine_warm(e);
+	catalog_pump(e->catalog);
+	return r.err;
+}
+
+struct keep *engine_keep(const struct engine *e)
+{
+	return e->keep;
+}
+
+static void drop_snapshot(void *value)
+{
+	snapshot_unref(value);
+}
+
+void catalog_kept_done(struct catalog *c)
+{
+	strmap_free(c->kept_snapshots, drop_snapshot);
+	c->kept_snapshots = NULL;
+	catalog_drop_adopted(c);
+}

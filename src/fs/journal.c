@@ -1,0 +1,719 @@
+/*
+ * The journal of requests in flight.
+ */
+#include "fs/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "fs/node.h"
+
+#define JOURNAL_MAGIC 0x6c6e726a73666e63 /* "cnfsjrnl" */
+
+enum {
+	BUFFER = FS_MAX_WRITE + 4096, /* as libfuse's own: what the kernel wants for max_write */
+	SLOT_DATA = JOURNAL_SLOT - 16,
+	INIT_MAX = 256,
+	N_BUCKETS = 4096,
+	NO_SLOT = -1,
+	UNIQUE_STEP = 2, /* the kernel counts requests by twos: FUSE_REQ_ID_STEP in fs/fuse/fuse_dev_i.h */
+};
+
+enum slot_flag {
+	SLOT_EXECUTED = 1,    /* somebody executes it just now */
+	SLOT_INTERRUPTED = 2,
+	SLOT_DEATHS = 0x100,  /* counted from here on */
+};
+
+struct slot {
+	_Atomic uint64_t unique; /* 0: free. Stored last, cleared first */
+	_Atomic uint32_t flags;
+	uint32_t len;
+	unsigned char data[SLOT_DATA];
+};
+_Static_assert(sizeof(struct slot) == JOURNAL_SLOT, "a slot with its head");
+
+/* INIT and its answer, without fuse_in_header's length rules: as they were. */
+struct saved {
+	_Atomic uint32_t len; /* 0: none. Stored last */
+	unsigned char data[INIT_MAX];
+};
+
+struct file {
+	uint64_t magic;
+	_Atomic uint64_t format;
+	struct saved init, answer;
+	struct slot slots[JOURNAL_SLOTS];
+	_Alignas(4096) unsigned char buffers[JOURNAL_BUFFERS][BUFFER];
+};
+
+struct replay {
+	int slot;   /* NO_SLOT: the buffer */
+	int buffer;
+};
+
+struct journal {
+	struct file *file;
+	pthread_key_t key;       /* of the thread's struct reader */
+	pthread_mutex_t lock;
+	pthread_cond_t ready;    /* INIT has been answered */
+	bool successor;
+	bool init_given;         /* to libfuse */
+	uint64_t init_unique;    /* waits for its answer; 0: none */
+	int init_result;         /* 0: no answer yet; 1; -EPROTO */
+	struct replay *replays;
+	size_t n_replays, next_replay;
+	/* Of the slots in use, which have what unique; and the free ones. */
+	int32_t bucket[N_BUCKETS], chain[JOURNAL_SLOTS];
+	int32_t free[JOURNAL_SLOTS];
+	size_t n_free;
+	uint32_t buffers;        /* bit set: taken by a thread, or holds what is to be replayed */
+};
+
+/* What this thread reads into, and what it has read. */
+struct reader {
+	struct journal *journal;
+	int buffer;
+	uint64_t unique;
+	int slot;
+};
+
+/* ---- stores ---- */
+
+static void store64(_Atomic uint64_t *to, uint64_t value)
+{
+	FAULT_POINT();
+	atomic_store_explicit(to, value, memory_order_release);
+	FAULT_POINT();
+}
+
+static void store32(_Atomic uint32_t *to, uint32_t value)
+{
+	FAULT_POINT();
+	atomic_store_explicit(to, value, memory_order_release);
+	FAULT_POINT();
+}
+
+static void save(struct saved *s, const void *data, size_t len)
+{
+	if (len > INIT_MAX)
+		return; /* no successor then: it finds none saved */
+	memcpy(s->data, data, len);
+	store32(&s->len, (uint32_t)len);
+}
+
+/* ---- slots ---- */
+
+static int32_t *bucket_of(struct journal *j, uint64_t unique)
+{
+	return &j->bucket[unique / UNIQUE_STEP % N_BUCKETS];
+}
+
+/* Under the lock. */
+static int find(struct journal *j, uint64_t unique)
+{
+	int32_t i = *bucket_of(j, unique);
+
+	while (i != NO_SLOT && atomic_load_explicit(&j->file->slots[i].unique, memory_order_relaxed) != unique)
+		i = j->chain[i];
+	return i;
+}
+
+static void link_slot(struct journal *j, int i, uint64_t unique)
+{
+	int32_t *b = bucket_of(j, unique);
+
+	j->chain[i] = *b;
+	*b = i;
+}
+
+/* Puts a request into a slot; NO_SLOT: there is none, or it is too long. */
+static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t len)
+{
+	struct slot *s;
+	int i = NO_SLOT;
+
+	if (len > SLOT_DATA)
+		return NO_SLOT;
+	pthread_mutex_lock(&j->lock);
+	if (j->n_free > 0)
+		i = j->free[--j->n_free];
+	pthread_mutex_unlock(&j->lock);
+	if (i == NO_SLOT)
+		return NO_SLOT;
+	s = &j->file->slots[i];
+	memcpy(s->data, in, len);
+	s->len = (uint32_t)len;
+	atomic_store_explicit(&s->flags, SLOT_EXECUTED, memory_order_relaxed);
+	store64(&s->unique, in->unique);
+	pthread_mutex_lock(&j->lock);
+	link_slot(j, i, in->unique);
+	pthread_mutex_unlock(&j->lock);
+	return i;
+}
+
+static void slot_done(struct journal *j, uint64_t unique)
+{
+	int32_t *at;
+	int i;
+
+	pthread_mutex_lock(&j->lock);
+	i = find(j, unique);
+	if (i != NO_SLOT) {
+		for (at = bucket_of(j, unique); *at != i; at = &j->chain[*at])
+			;
+		*at = j->chain[i];
+		store64(&j->file->slots[i].unique, 0);
+		j->free[j->n_free++] = i;
+	}
+	pthread_mutex_unlock(&j->lock);
+}
+
+static void set_flags(struct journal *j, uint64_t unique, uint32_t set, uint32_t clear)
+{
+	_Atomic uint32_t *flags;
+	int i;
+
+	pthread_mutex_lock(&j->lock);
+	i = find(j, unique);
+	if (i != NO_SLOT) {
+		flags = &j->file->slots[i].flags;
+		store32(flags, (atomic_load(flags) & ~clear) | set);
+	}
+	pthread_mutex_unlock(&j->lock);
+}
+
+void journal_parked(struct journal *j, uint64_t unique)
+{
+	set_flags(j, unique, 0, SLOT_EXECUTED);
+}
+
+size_t journal_used(struct journal *j)
+{
+	size_t n;
+
+	pthread_mutex_lock(&j->lock);
+	n = JOURNAL_SLOTS - j->n_free;
+	pthread_mutex_unlock(&j->lock);
+	return n;
+}
+
+/* ---- the thread's buffer ---- */
+
+static struct fuse_in_header *header(struct journal *j, int buffer)
+{
+	return (struct fuse_in_header *)(void *)j->file->buffers[buffer];
+}
+
+static int take_buffer(struct journal *j)
+{
+	int i = 0;
+
+	pthread_mutex_lock(&j->lock);
+	while (i < JOURNAL_BUFFERS && j->buffers & 1u << i)
+		i++;
+	if (i < JOURNAL_BUFFERS)
+		j->buffers |= 1u << i;
+	pthread_mutex_unlock(&j->lock);
+	return i < JOURNAL_BUFFERS ? i : -1;
+}
+
+static void leave_buffer(struct journal *j, int buffer)
+{
+	pthread_mutex_lock(&j->lock);
+	j->buffers &= ~(1u << buffer);
+	pthread_mutex_unlock(&j->lock);
+}
+
+static void reader_end(void *arg)
+{
+	struct reader *r = arg;
+
+	if (r->buffer >= 0)
+		leave_buffer(r->journal, r->buffer);
+	free(r);
+}
+
+/* NULL with errno: no memory, or too many threads. */
+static struct reader *reader_of(struct journal *j)
+{
+	struct reader *r = pthread_getspecific(j->key);
+
+	if (r)
+		return r;
+	r = malloc(sizeof(*r));
+	if (r) {
+		*r = (struct reader){ .journal = j, .buffer = take_buffer(j), .slot = NO_SLOT };
+		if (r->buffer >= 0 && pthread_setspecific(j->key, r) == 0)
+			return r;
+		reader_end(r);
+	}
+	errno = ENOMEM;
+	return NULL;
+}
+
+bool journal_must_answer(const struct journal *j)
+{
+	const struct reader *r = pthread_getspecific(j->key);
+
+	return r && r->unique && r->slot == NO_SLOT;
+}
+
+/* ---- reading ---- */
+
+static bool has_answer(uint32_t opcode)
+{
+	return opcode != FUSE_FORGET && opcode != FUSE_BATCH_FORGET && opcode != FUSE_INTERRUPT;
+}
+
+/* The journal's part of a request that lies in the thread's buffer. */
+static void record(struct journal *j, struct reader *r, size_t len)
+{
+	struct fuse_in_header *in = header(j, r->buffer);
+
+	r->unique = in->unique;
+	r->slot = NO_SLOT;
+	if (in->opcode == FUSE_INIT) {
+		save(&j->file->init, in, len);
+		pthread_mutex_lock(&j->lock);
+		j->init_unique = in->unique;
+		pthread_mutex_unlock(&j->lock);
+	} else if (in->opcode == FUSE_INTERRUPT) {
+		const struct fuse_interrupt_in *arg = (const void *)(in + 1);
+
+		set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
+		r->unique = 0;
+	} else if (has_answer(in->opcode)) {
+		r->slot = slot_add(j, in, len);
+	} else {
+		r->unique = 0;
+	}
+}
+
+/* The buffer holds nothing that a successor should look at. */
+static void buffer_done(struct journal *j, struct reader *r)
+{
+	_Atomic uint32_t *len = (_Atomic uint32_t *)&header(j, r->buffer)->len;
+
+	store32(len, 0);
+}
+
+static ssize_t read_device(struct journal *j, struct reader *r, int device, void *buf, size_t size)
+{
+	ssize_t n;
+
+	if (size > BUFFER)
+		size = BUFFER;
+	buffer_done(j, r);
+	r->unique = 0;
+	n = read(device, j->file->buffers[r->buffer], size);
+	if (n < (ssize_t)sizeof(struct fuse_in_header))
+		return n;
+	FAULT_POINT();
+	record(j, r, (size_t)n);
+	memcpy(buf, j->file->buffers[r->buffer], (size_t)n);
+	if (r->slot != NO_SLOT)
+		buffer_done(j, r);
+	return n;
+}
+
+/* The predecessor's INIT; -1: somebody has it, or there is none. */
+static ssize_t give_init(struct journal *j, void *buf, size_t size)
+{
+	size_t len = atomic_load(&j->file->init.len);
+
+	if (!j->successor || j->init_given || len > size)
+		return -1;
+	memcpy(buf, j->file->init.data, len);
+	j->init_given = true;
+	j->init_unique = ((const struct fuse_in_header *)(const void *)j->file->init.data)->unique;
+	return (ssize_t)len;
+}
+
+/* What a request that the predecessor left is answered without being executed; 0: it is to be executed. */
+static int verdict(struct journal *j, struct replay what)
+{
+	const struct fuse_in_header *in;
+	uint32_t flags;
+
+	if (what.slot == NO_SLOT)
+		return 0;
+	in = (const void *)j->file->slots[what.slot].data;
+	flags = atomic_load(&j->file->slots[what.slot].flags);
+	if (flags / SLOT_DEATHS >= JOURNAL_DEATHS_MAX)
+		return -EIO;
+	/* Nothing else than an open waits for what may take long. */
+	return flags & SLOT_INTERRUPTED && in->opcode == FUSE_OPEN ? -EINTR : 0;
+}
+
+static ssize_t write_error(struct journal *j, int device, uint64_t unique, int err)
+{
+	struct fuse_out_header out = { .len = sizeof(out), .error = err, .unique = unique };
+	struct iovec iov = { .iov_base = &out, .iov_len = sizeof(out) };
+
+	return journal_writev(j, device, &iov, 1);
+}
+
+static ssize_t give_replay(struct journal *j, struct reader *r, struct replay what, void *buf, size_t size)
+{
+	const struct slot *s = what.slot != NO_SLOT ? &j->file->slots[what.slot] : NULL;
+	const unsigned char *data = s ? s->data : j->file->buffers[what.buffer];
+	size_t len = s ? s->len : header(j, what.buffer)->len;
+
+	if (what.slot == NO_SLOT) { /* its buffer becomes ours: there it lies safely */
+		buffer_done(j, r);
+		leave_buffer(j, r->buffer);
+		r->buffer = what.buffer;
+	}
+	if (len > size) { /* can't be: sizes are the same in all workers of a format */
+		errno = EIO;
+		return -1;
+	}
+	memcpy(buf, data, len);
+	r->unique = ((const struct fuse_in_header *)buf)->unique;
+	r->slot = what.slot;
+	if (what.slot != NO_SLOT)
+		set_flags(j, r->unique, SLOT_EXECUTED, 0);
+	return (ssize_t)len;
+}
+
+/* The next that the predecessor left: 1, 0 when there is nothing any more, -1 when all is over. Waits for the
+ * answer of INIT. */
+static int next_left(struct journal *j, struct replay *ret)
+{
+	int result = 0;
+
+	pthread_mutex_lock(&j->lock);
+	while (j->init_result == 0)
+		pthread_cond_wait(&j->ready, &j->lock);
+	if (j->init_result < 0) {
+		result = -1;
+	} else if (j->next_replay < j->n_replays) {
+		*ret = j->replays[j->next_replay++];
+		result = 1;
+	}
+	pthread_mutex_unlock(&j->lock);
+	return result;
+}
+
+/* 0: nothing any more. */
+static ssize_t read_left(struct journal *j, struct reader *r, int device, void *buf, size_t size)
+{
+	struct replay what;
+	ssize_t n;
+	int err, left;
+
+	pthread_mutex_lock(&j->lock);
+	n = give_init(j, buf, size);
+	pthread_mutex_unlock(&j->lock);
+	if (n > 0)
+		return n;
+	while ((left = next_left(j, &what)) > 0) {
+		err = verdict(j, what);
+		if (!err)
+			return give_replay(j, r, what, buf, size);
+		write_error(j, device, atomic_load(&j->file->slots[what.slot].unique), err);
+	}
+	errno = ENODEV;
+	return left;
+}
+
+ssize_t journal_read(struct journal *j, int device, void *buf, size_t size, uint64_t *ret_unique)
+{
+	struct reader *r = reader_of(j);
+	ssize_t n;
+
+	if (!r)
+		return -1;
+	n = j->successor ? read_left(j, r, device, buf, size) : 0;
+	if (n == 0)
+		n = read_device(j, r, device, buf, size);
+	if (n >= (ssize_t)sizeof(struct fuse_in_header))
+		*ret_unique = ((const struct fuse_in_header *)buf)->unique;
+	return n;
+}
+
+/* ---- writing ---- */
+
+static size_t gather(const struct iovec *iov, int count, unsigned char *out, size_t size)
+{
+	size_t n = 0;
+
+	for (int i = 0; i < count; i++) {
+		if (iov[i].iov_len > size - n)
+			return 0;
+		if (iov[i].iov_len)
+			memcpy(out + n, iov[i].iov_base, iov[i].iov_len);
+		n += iov[i].iov_len;
+	}
+	return n;
+}
+
+/* The answer to INIT: the first worker's is written and kept, a successor's is compared. */
+static ssize_t answer_init(struct journal *j, int device, struct iovec *iov, int count)
+{
+	unsigned char answer[INIT_MAX];
+	size_t len = gather(iov, count, answer, sizeof(answer));
+	ssize_t n = (ssize_t)len;
+	int result = 1;
+
+	if (!j->successor) {
+		save(&j->file->answer, answer, len);
+		n = writev(device, iov, count);
+	} else if (len == 0 || len != atomic_load(&j->file->answer.len) || memcmp(answer, j->file->answer.data, len) != 0) {
+		result = -EPROTO;
+	}
+	if (n < 0)
+		return n;
+	pthread_mutex_lock(&j->lock);
+	j->init_unique = 0;
+	j->init_result = result;
+	pthread_cond_broadcast(&j->ready);
+	pthread_mutex_unlock(&j->lock);
+	return n;
+}
+
+int journal_is_ready(struct journal *j)
+{
+	int result;
+
+	pthread_mutex_lock(&j->lock);
+	result = j->init_result;
+	pthread_mutex_unlock(&j->lock);
+	return result;
+}
+
+ssize_t journal_writev(struct journal *j, int device, struct iovec *iov, int count)
+{
+	const struct fuse_out_header *out = iov[0].iov_base;
+	struct reader *r = pthread_getspecific(j->key);
+	uint64_t unique = iov[0].iov_len >= sizeof(*out) ? out->unique : 0;
+	bool is_init;
+	ssize_t n;
+	int err;
+
+	if (unique == 0) /* a notification */
+		return writev(device, iov, count);
+	pthread_mutex_lock(&j->lock);
+	is_init = unique == j->init_unique;
+	pthread_mutex_unlock(&j->lock);
+	if (is_init)
+		return answer_init(j, device, iov, count);
+	FAULT_POINT();
+	n = writev(device, iov, count);
+	err = errno;
+	FAULT_POINT();
+	/* ENOENT: it was answered before, or given up; there is nothing to be done about other failures. */
+	slot_done(j, unique);
+	if (r && r->unique == unique)
+		r->unique = 0;
+	errno = err;
+	return n;
+}
+
+/* ---- taking over ---- */
+
+int journal_create(int *ret_fd)
+{
+	int fd = memfd_create("connectfs-journal", MFD_CLOEXEC | MFD_ALLOW_SEALING), err;
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, sizeof(struct file)) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	*ret_fd = fd;
+	return 0;
+}
+
+/* A successor counts the deaths of what was being executed. Nobody executes it now. */
+static void count_death(struct slot *s, enum journal_death death)
+{
+	uint32_t flags = atomic_load(&s->flags);
+
+	if (death == JOURNAL_CRASHED && flags & SLOT_EXECUTED)
+		flags += SLOT_DEATHS;
+	if (death == JOURNAL_POISON)
+		flags += JOURNAL_DEATHS_MAX * SLOT_DEATHS;
+	store32(&s->flags, flags & ~(uint32_t)SLOT_EXECUTED);
+}
+
+static bool is_request(struct journal *j, int buffer)
+{
+	const struct fuse_in_header *in = header(j, buffer);
+
+	return in->len >= sizeof(*in) && in->len <= BUFFER && in->unique && has_answer(in->opcode) &&
+	       in->opcode != FUSE_INIT;
+}
+
+/* The interrupts that lie in buffers: whom they mean. */
+static void mark_interrupted(struct journal *j, int buffer)
+{
+	const struct fuse_in_header *in = header(j, buffer);
+	const struct fuse_interrupt_in *arg = (const void *)(in + 1);
+
+	if (in->len >= sizeof(*in) + sizeof(*arg) && in->opcode == FUSE_INTERRUPT)
+		set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
+}
+
+/* A request in a buffer goes into a slot, or stays there when it is too long. */
+static void adopt_buffer(struct journal *j, int buffer, enum journal_death death)
+{
+	const struct fuse_in_header *in = header(j, buffer);
+	_Atomic uint32_t *len = (_Atomic uint32_t *)&header(j, buffer)->len;
+	bool known;
+	int slot;
+
+	if (!is_request(j, buffer)) {
+		store32(len, 0);
+		return;
+	}
+	pthread_mutex_lock(&j->lock);
+	known = find(j, in->unique) != NO_SLOT;
+	pthread_mutex_unlock(&j->lock);
+	slot = known ? NO_SLOT : slot_add(j, in, in->len);
+	if (slot != NO_SLOT)
+		count_death(&j->file->slots[slot], death == JOURNAL_CRASHED ? JOURNAL_KILLED : death);
+	if (known || slot != NO_SLOT) {
+		store32(len, 0);
+		return;
+	}
+	j->buffers |= 1u << buffer;
+	j->replays[j->n_replays++] = (struct replay){ NO_SLOT, buffer };
+}
+
+static void replay_slots(struct journal *j, uint32_t flag)
+{
+	for (int i = 0; i < JOURNAL_SLOTS; i++) {
+		const struct slot *s = &j->file->slots[i];
+
+		if (atomic_load(&s->unique) && (atomic_load(&s->flags) & SLOT_INTERRUPTED) == flag)
+			j->replays[j->n_replays++] = (struct replay){ i, -1 };
+	}
+}
+
+static int adopt(struct journal *j, enum journal_death death)
+{
+	j->replays = calloc(JOURNAL_SLOTS + JOURNAL_BUFFERS, sizeof(*j->replays));
+	if (!j->replays)
+		return -ENOMEM;
+	for (int i = JOURNAL_SLOTS; i-- > 0;) {
+		struct slot *s = &j->file->slots[i];
+		uint64_t unique = atomic_load(&s->unique);
+
+		if (!unique) {
+			j->free[j->n_free++] = i;
+			continue;
+		}
+		count_death(s, death);
+		link_slot(j, i, unique);
+	}
+	for (int b = 0; b < JOURNAL_BUFFERS; b++)
+		adopt_buffer(j, b, death);
+	for (int b = 0; b < JOURNAL_BUFFERS; b++)
+		mark_interrupted(j, b);
+	/* What was interrupted first: somebody may be waiting to be killed. */
+	replay_slots(j, SLOT_INTERRUPTED);
+	replay_slots(j, 0);
+	return 0;
+}
+
+static int check_head(struct journal *j)
+{
+	struct file *f = j->file;
+	uint64_t format = atomic_load(&f->format);
+
+	if (format == 0) {
+		f->magic = JOURNAL_MAGIC;
+		store64(&f->format, JOURNAL_FORMAT);
+		return 0;
+	}
+	if (f->magic != JOURNAL_MAGIC)
+		return -EBADMSG;
+	return format == JOURNAL_FORMAT ? 0 : -EPROTO;
+}
+
+int journal_attach(int fd, enum journal_death death, struct journal **ret)
+{
+	struct journal *j = calloc(1, sizeof(*j));
+	struct stat st;
+	int err = -ENOMEM;
+
+	if (!j)
+		return err;
+	pthread_mutex_init(&j->lock, NULL);
+	pthread_cond_init(&j->ready, NULL);
+	memset(j->bucket, 0xff, sizeof(j->bucket));
+	if (pthread_key_create(&j->key, reader_end) != 0)
+		goto fail;
+	err = fstat(fd, &st) < 0 ? -errno : st.st_size != sizeof(struct file) ? -EBADMSG : 0;
+	if (err)
+		goto fail_key;
+	j->file = mmap(NULL, sizeof(struct file), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (j->file == MAP_FAILED) {
+		err = -errno;
+		goto fail_key;
+	}
+	err = check_head(j);
+	if (!err)
+		err = adopt(j, death);
+	if (!err) {
+		j->successor = atomic_load(&j->file->answer.len) > 0;
+		*ret = j;
+		return 0;
+	}
+	munmap(j->file, sizeof(struct file));
+	free(j->replays);
+fail_key:
+	pthread_key_delete(j->key);
+fail:
+	free(j);
+	return err;
+}
+
+void journal_detach(struct journal *j)
+{
+	struct reader *r;
+
+	if (!j)
+		return;
+	r = pthread_getspecific(j->key);
+	pthread_key_delete(j->key);
+	free(r);
+	munmap(j->file, sizeof(struct file));
+	pthread_mutex_destroy(&j->lock);
+	pthread_cond_destroy(&j->ready);
+	free(j->replays);
+	free(j);
+}
+
+bool journal_is_successor(const struct journal *j)
+{
+	return j->successor;
+}
+
+void journal_stop(struct journal *j)
+{
+	pthread_mutex_lock(&j->lock);
+	if (j->init_result == 0)
+		j->init_result = -ENODEV;
+	pthread_cond_broadcast(&j->ready);
+	pthread_mutex_unlock(&j->lock);
+}
+
+size_t journal_pending(const struct journal *j)
+{
+	return j->n_replays;
+}

@@ -1,0 +1,77 @@
+/*
+ * The journal: the requests that the kernel has handed out and that have not been answered, in memory that
+ * outlives the worker, so that a successor answers them. (The kernel hands out a request once; one that is
+ * lost leaves its caller waiting for ever. FUSE_NOTIFY_RESEND would do it as well, since Linux 6.9 only.)
+ *
+ * A request is read straight into a buffer of the thread that reads, which lies in the journal, then copied
+ * into a slot, and only then given to libfuse. The slot is cleared when the kernel has taken the answer. A
+ * worker that dies at any instruction leaves each request in a buffer or in a slot, or answered; or both in a
+ * slot and answered: then the successor's answer gets ENOENT from the kernel, and is the end of it.
+ * A request that is longer than a slot stays in its buffer, and must be answered by the thread that
+ * read it before that reads again. FORGET and INTERRUPT have no answer and no slot.
+ *
+ * The successor's session gets first the INIT that the first worker got, whose answer must be the same and
+ * isn't written, then what the journal holds, then what the kernel says. What had been interrupted is answered
+ * EINTR at once; what was being executed in two deaths that were no SIGKILL, EIO.
+ *
+ * Holds no secrets: names, and what is written to refresh. Not locked. Threads: any, but for attach and detach.
+ */
+#ifndef CONNECTFS_FS_JOURNAL_H
+#define CONNECTFS_FS_JOURNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct journal;
+
+enum {
+	JOURNAL_FORMAT = 1,
+	JOURNAL_SLOT = 512,           /* a request with its slot's head */
+	JOURNAL_SLOTS = 2 * 4096 + 64, /* more than may be parked, opens and others, and the threads */
+	JOURNAL_BUFFERS = 16,         /* at least libfuse's threads */
+	JOURNAL_DEATHS_MAX = 2,
+};
+
+/* A new one; CLOEXEC. 0 or -errno. */
+int journal_create(int *ret_fd);
+
+/* How it comes that there is a successor. */
+enum journal_death {
+	JOURNAL_KILLED,  /* on purpose, by SIGKILL, or in order */
+	JOURNAL_CRASHED, /* by a signal that says that what was executed is at fault, or by the watchdog */
+	JOURNAL_POISON,  /* so often that nothing of it is to be executed again: all is answered EIO */
+};
+
+/* Maps fd, which stays the caller's. 0; -EPROTO: another format; -EBADMSG; -ENOMEM; another -errno. */
+int journal_attach(int fd, enum journal_death death, struct journal **ret);
+void journal_detach(struct journal *j); /* NULL allowed */
+
+/* Is there a session to be continued? */
+bool journal_is_successor(const struct journal *j);
+/* How many requests are taken over. Before the session begins. */
+size_t journal_pending(const struct journal *j);
+
+/*
+ * For fuse_custom_io: like read and writev of the device, errno on failure. journal_read returns 0 requests of
+ * the predecessor's first; *ret_unique is what was read.
+ */
+ssize_t journal_read(struct journal *j, int device, void *buf, size_t size, uint64_t *ret_unique);
+ssize_t journal_writev(struct journal *j, int device, struct iovec *iov, int count);
+/* 1 once INIT has been answered, 0 before; -EPROTO: this worker would have answered something else than the
+ * first one: it must not serve; -ENODEV: stopped before. */
+int journal_is_ready(struct journal *j);
+/* Who waits for INIT waits no longer. */
+void journal_stop(struct journal *j);
+
+/* The request of that number waits, and is executed by nobody: no death is its fault. */
+void journal_parked(struct journal *j, uint64_t unique);
+/* Does this thread's request lie in its buffer only? Then it must not be parked. */
+bool journal_must_answer(const struct journal *j);
+
+/* Requests in slots now. */
+size_t journal_used(struct journal *j);
+
+#endif
