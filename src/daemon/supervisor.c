@@ -534,7 +534,7 @@ static void on_worker_death(struct supervisor *s, int status)
 		return;
 	}
 	if (s->ready_once && s->device >= 0) {
-		if (!is_mounted(s)) {
+		if (!mount_exists(s->major, s->minor)) {
 			log_info("unmounted", "mountpoint", s->mountpoint, NULL);
 			stop(s, 0);
 			return;

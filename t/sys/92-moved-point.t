@@ -10,23 +10,40 @@ need_fuse();
 my $src = tmp_dir();
 spew("$src/a.properties", "a=1\n");
 
-# While a worker is dead the mount point belongs to whom its directory belongs to
+# A mount that goes with its directory is still the mount: the next worker serves it there
+if (is_root()) {
+	my $d = tmp_dir();
+	mkdir "$d/$_" for qw(home home/mnt);
+	my $m = mount_fs(source => $src, mountpoint => "$d/home/mnt");
+	my $worker = $m->pid('worker');
+	rename "$d/home", "$d/moved" or die;
+	kill KILL => $worker;
+	is(eval { slurp("$d/moved/mnt/a.properties") }, "a=1\n", 'the mount is moved with its directory: the next worker serves it there') or diag $@;
+	rename "$d/moved", "$d/home" or die;
+	ok($m->stop, '… it can be ended');
+}
+
+# Where it must be mounted anew (somebody has aborted the connection) the mount point belongs to whom its
+# directory belongs to
 sub moved {
 	my ($what, $move) = @_;
 	my $d = tmp_dir();
 	mkdir "$d/$_" for qw(home home/mnt other other/mnt);
 	my $m = mount_fs(source => $src, mountpoint => "$d/home/mnt");
-	kill STOP => $m->pid('supervisor');
-	kill KILL => $m->pid('worker');
-	eventually(sub { ConnectFS::Mount::process_gone($m->pid('worker')) }, 5);
-	ConnectFS::Guard::detach("$d/home/mnt") while ConnectFS::Guard::mounts_below("$d/home/mnt");
-	$move->($d);
-	kill CONT => $m->pid('supervisor');
-	eventually(sub { $m->log =~ /the worker can't start/ }, 5, "$what: the new worker can't start");
-	like($m->log, qr/not a directory|symlink/, '… and it says why');
-	is(scalar(ConnectFS::Guard::mounts_below($d)), 0, '… and nothing is mounted elsewhere') or diag explain [ConnectFS::Guard::mounts_below($d)];
-	ok($m->stop, '… it can be ended');
-	is(scalar(ConnectFS::Guard::mounts_below($d)), 0, '… nothing is left');
+	my ($minor) = slurp('/proc/self/mountinfo') =~ m{ \d+:(\d+) / \Q$d\E/home/mnt };
+	my $ctl = tmp_dir();
+	SKIP: {
+		skip 'fusectl can\'t be mounted', 5 if run('mount', '-t', 'fusectl', 'none', $ctl)->{status};
+		spew("$ctl/$minor/abort", '1');
+		run('umount', $ctl);
+		1 while ConnectFS::Guard::mounts_below("$d/home/mnt"); # at once: the next worker starts already
+		$move->($d);
+		eventually(sub { $m->log =~ /the worker can't start/ }, 5, "$what: the new worker can't start");
+		like($m->log, qr/not a directory|symlink/, '… and it says why');
+		is(scalar(ConnectFS::Guard::mounts_below($d)), 0, '… and nothing is mounted elsewhere') or diag explain [ConnectFS::Guard::mounts_below($d)];
+		ok($m->stop, '… it can be ended');
+		is(scalar(ConnectFS::Guard::mounts_below($d)), 0, '… nothing is left');
+	}
 }
 if (is_root()) {
 	moved('a symlink in its place', sub { my ($d) = @_; rmdir "$d/home/mnt"; symlink "$d/other/mnt", "$d/home/mnt" or die });
