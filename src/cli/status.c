@@ -373,6 +373,7 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 	static const char *const states[] = { "ok", "stale", "failed", "idle" };
 	json_t *by_state = json_object_get(root, "connectors_by_state");
 	json_t *memory = json_object_get(root, "memory");
+	json_t *keep = json_object_get(root, "keep");
 	const char *separator = ": ";
 	struct buf line;
 	char room[CELL_MAX];
@@ -393,7 +394,7 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 	if (number_of(root, "parked") > 0)
 		buf_addf(&line, ", %" PRId64 " waiting", number_of(root, "parked"));
 	buf_addf(&line, "; up %s", show_age(text_of(root, "started"), now_ns, room));
-	buf_addf(&line, "; %s locked", show_size(number_of(memory, "locked"), room));
+	buf_addf(&line, "; %s locked", show_size(number_of(memory, "locked") + number_of(keep, "locked"), room));
 	if (number_of(root, "worker_restarts") > 0) {
 		buf_add_str(&line, "; ");
 		add_count(&line, number_of(root, "worker_restarts"), "worker restart");
@@ -403,6 +404,8 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 	buf_add_char(out, '\n');
 	buf_free(&line);
 	const char *fault = text_of(memory, "lock_error");
+	if (!*fault)
+		fault = text_of(keep, "lock_error");
 	if (*fault) {
 		buf_add_str(out, "memory is not all locked: ");
 		add_cut(out, fault, COLUMNS - 26, false);

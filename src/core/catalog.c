@@ -474,6 +474,9 @@ void catalog_pump(struct catalog *c)
 		connector_work(conn);
 	}
 	c->pumping = false;
+	/* All that had been opened is bound again by now. */
+	if (c->engine->keep && c->loading == 0 && list_empty(&c->to_load))
+		resolver_kept_done(c->engine->resolver);
 }
 
 /* ---- making and ending ---- */

@@ -273,6 +273,7 @@ int engine_set_keep(struct engine *e, struct keep *keep, bool successor, bool cr
 	r.snapshots = e->catalog->kept_snapshots = strmap_new();
 	if (!r.snapshots)
 		return -ENOMEM;
+	r.err = resolver_set_keep(e->resolver, keep);
 	keep_each(keep, KEEP_SNAPSHOT, restore_snapshot, &r);
 	keep_each(keep, KEEP_CONNECTOR, restore_connector, &r);
 	restore_others(e, successor);

@@ -134,6 +134,16 @@ int engine_metrics(struct engine *e, struct buf *out)
 	single(out, "connectfs_log_lines_dropped_total", "counter",
 	       "Lines of the worker's log that nobody took.", log_dropped());
 	secmem_get_stats(&m);
+	if (e->keep) {
+		struct keep_stats k;
+
+		keep_get_stats(e->keep, &k);
+		m.used += k.used;
+		m.locked += k.locked;
+		single(out, "connectfs_keep_bytes", "gauge", "The keep, of which connectfs_secret_memory counts what is "
+		       "used.", k.size);
+		single(out, "connectfs_keep_failures_total", "counter", "What found no room in the keep.", k.failed);
+	}
 	single(out, "connectfs_secret_memory_used_bytes", "gauge", "Secret memory in use.", m.used);
 	single(out, "connectfs_secret_memory_locked_bytes", "gauge", "Secret memory that is locked.", m.locked);
 	listing_unref(all);

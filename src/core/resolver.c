@@ -295,6 +295,7 @@ static void apply_success(struct secret *s, const struct fetch_result *r, int64_
 		secret_watch(s, n ? secret_values_file(s->values, 0) : NULL, n);
 	}
 	schedule_next(s, r, now);
+	kept_secret_store(s);
 	if (tell)
 		secret_tell(s, since_ms);
 }
@@ -341,6 +342,7 @@ static void drop_values(struct secret *s)
 		s->generation++;
 	pthread_mutex_unlock(&s->lock);
 	secret_values_unref(old);
+	kept_secret_drop(s);
 }
 
 static void schedule_retry(struct secret *s, int64_t now)
@@ -784,6 +786,10 @@ int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct 
 		}
 		s->resolver = r;
 		s->key = buf_steal(&key, &s->key_len);
+		if (kept_secret_restore(s)) {
+			set_polled(s, s->rotation == ROTATION_POLL);
+			secret_arm(s);
+		}
 	}
 	buf_free(&key);
 	*ret = s;
@@ -801,6 +807,7 @@ void resolver_drop_secret(struct secret *s)
 	}
 	set_polled(s, false);
 	secret_unwatch(s);
+	kept_secret_drop(s);
 	loop_timer_free(s->timer);
 	s->timer = NULL;
 	s->resolver = NULL;
@@ -874,6 +881,7 @@ void resolver_free(struct resolver *r)
 		if (r->providers[i].ops)
 			r->providers[i].ops->close(r->providers[i].self);
 	strmap_free(r->secrets, NULL);
+	strmap_free(r->kept, NULL);
 	free(r);
 }
 

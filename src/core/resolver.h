@@ -20,6 +20,8 @@
 #include "core/settings.h"
 #include "format/config.h"
 
+struct keep;
+
 enum {
 	RESOLVER_BACKOFF_MIN_MS = 1000,  /* at least a second between attempts (DESIGN.md section 4) */
 	RESOLVER_BACKOFF_MAX_MS = 60000, /* a healed store is noticed within a minute */
@@ -30,6 +32,10 @@ enum {
  * -EINVAL with what is wrong in report, or -ENOMEM. */
 int resolver_new(const struct settings *settings, struct loop *loop, struct pool *pool,
                  struct watcher *watcher, struct resolver **ret, struct report *report);
+/* The keep in which secrets that aren't files outlive us; what a predecessor has there is claimed when a secret
+ * is first referred to. 0 or -ENOMEM. */
+int resolver_set_keep(struct resolver *r, struct keep *keep);
+void resolver_kept_done(struct resolver *r); /* what hasn't been claimed is dropped */
 void resolver_free(struct resolver *r); /* NULL allowed; all bindings must be gone */
 
 /* What a config refers to: one entry for each of its references. */

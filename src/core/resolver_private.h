@@ -12,6 +12,8 @@ struct resolver {
 	struct loop *loop;
 	struct watcher *watcher; /* NULL: once */
 	struct provider_env env;
+	struct keep *keep;       /* NULL: none, or not yet */
+	struct strmap *kept;     /* records of a predecessor that nobody has claimed yet; NULL: none any more */
 	struct strmap *secrets;  /* "{provider}:{id}" → struct secret, one reference each */
 	size_t n_providers;
 	struct provider_instance providers[];
@@ -61,5 +63,11 @@ void binding_secret_said(struct binding_secret *bs);
 int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct slice id,
                         struct secret **ret);
 void resolver_drop_secret(struct secret *s);
+
+/* kept_secret.c. Store: after a fetch that succeeded, all members being set. Restore: of a new secret; true: it
+ * has a predecessor's values, and is to be scheduled. */
+void kept_secret_store(struct secret *s);
+void kept_secret_drop(struct secret *s);
+bool kept_secret_restore(struct secret *s);
 
 #endif

@@ -72,6 +72,7 @@ struct secret {
 	struct resolver *resolver; /* NULL once it has been dropped */
 	char *key;                 /* in the resolver's table */
 	size_t key_len;
+	struct kept_secret *kept;  /* its record in the keep, or NULL */
 	struct secret_wanted *wanted; /* sorted by name */
 	size_t n_wanted;
 	bool wanted_grew;          /* since the last fetch began */

@@ -165,6 +165,25 @@ static json_t *memory_json(void)
 	return o;
 }
 
+/* null where there is none. */
+static json_t *keep_json(const struct engine *e)
+{
+	struct keep_stats stats;
+	json_t *o;
+
+	if (!e->keep)
+		return json_null();
+	keep_get_stats(e->keep, &stats);
+	o = json_object();
+	set(o, "used", json_integer((json_int_t)stats.used));
+	set(o, "size", json_integer((json_int_t)stats.size));
+	set(o, "locked", json_integer((json_int_t)stats.locked));
+	set(o, "blocks", json_integer((json_int_t)stats.blocks));
+	set(o, "failed", json_integer((json_int_t)stats.failed));
+	set(o, "lock_error", stats.lock_errno ? json_string(strerror(stats.lock_errno)) : json_null());
+	return o;
+}
+
 void listing_count_states(const struct listing *all, size_t counts[CONNECTOR_N_STATES])
 {
 	memset(counts, 0, CONNECTOR_N_STATES * sizeof(counts[0]));
@@ -199,6 +218,7 @@ static json_t *head_json(struct engine *e, struct listing *all)
 	set(o, "open_files", json_integer(atomic_load(&e->stats.open_files)));
 	set(o, "parked", json_integer(atomic_load(&e->stats.parked)));
 	set(o, "memory", memory_json());
+	set(o, "keep", keep_json(e));
 	set(o, "connectors_by_state", states_json(all));
 	return o;
 }

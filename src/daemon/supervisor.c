@@ -37,7 +37,7 @@
 #include "fs/journal.h"
 
 enum {
-	BACKOFF_FIRST_MS = 50,
+	BACKOFF_FIRST_MS = 10,
 	BACKOFF_MAX_MS = 10000,
 	HEALTHY_MS = 60000,     /* who lived that long begins with the first back-off again */
 	STOP_TERM_MS = 500,     /* for ending in order; then SIGKILL */
@@ -45,8 +45,10 @@ enum {
 	                         * is in a file system that hangs. Nothing is gained by waiting for it: it is
 	                         * unmounted, and who waits for our end shall have it within a second. */
 	WAIT_MAX_MS = 60000,
-	AT_ONCE_MS = 50,        /* who served that long is replaced without a back-off */
+	AT_ONCE_MS = 50,        /* who served that long is replaced without a back-off … */
+	AT_ONCE_CRASH_MS = 5000, /* … or that long, when it died by its own fault */
 	SILENT_MS = 15000,      /* a worker that isn't heard of for so long hangs, and is killed */
+	EARLY_MAX = 20,         /* so many in a row that were only killed too early wait but the first back-off */
 	POISON_DEATHS = 2,      /* so many that crash before they serve: the next begins with nothing of theirs */
 };
 
@@ -68,6 +70,7 @@ struct supervisor {
 	size_t keep_mapped;
 	enum control_death death; /* of the last worker */
 	unsigned crashes;         /* in a row, before one was ready */
+	unsigned early;           /* deaths in a row that did not come of themselves, but too early */
 	int64_t heard_ms;         /* when the worker was last heard of */
 	bool hung;                /* and it was killed for that */
 	int report;               /* pipe to the parent in the background, until start-up is over */
@@ -494,7 +497,7 @@ static bool is_crash(const struct supervisor *s, int status)
 static void succeed(struct supervisor *s, int status, const char *how)
 {
 	bool crash = is_crash(s, status), served = s->phase == SERVING;
-	bool at_once = served && clock_mono_ms() - s->worker.since_ms >= AT_ONCE_MS;
+	bool at_once = served && clock_mono_ms() - s->worker.since_ms >= (crash ? AT_ONCE_CRASH_MS : AT_ONCE_MS);
 
 	log_error(s->hung ? "the worker hung; starting another" : "the worker died; starting another", "mountpoint",
 	          s->mountpoint, "ended", how, NULL);
@@ -511,6 +514,10 @@ static void succeed(struct supervisor *s, int status, const char *how)
 	/* The socket's end ends the notifier too, as soon as somebody answers what it waits for. */
 	s->notifier.again_ms = 0;
 	s->phase = PAUSED;
+	if (at_once)
+		s->early = 0;
+	if (at_once || (!crash && ++s->early <= EARLY_MAX))
+		s->worker.delay_ms = 0;
 	if (at_once)
 		s->worker.again_ms = clock_mono_ms();
 	else

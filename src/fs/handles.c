@@ -198,7 +198,7 @@ void handle_unref(struct handle *handle)
 	handle->release(handle);
 }
 
-bool handles_drop(struct handles *h, uint64_t ino, uint64_t unique)
+struct handle *handles_take(struct handles *h, uint64_t ino, uint64_t unique)
 {
 	struct shard *s = shard_of(h, ino);
 	struct handle **slot, *x;
@@ -212,10 +212,16 @@ bool handles_drop(struct handles *h, uint64_t ino, uint64_t unique)
 		recent_del(s, x);
 	}
 	pthread_mutex_unlock(&s->lock);
-	if (!x)
-		return false;
-	handle_unref(x);
-	return true;
+	return x;
+}
+
+bool handles_drop(struct handles *h, uint64_t ino, uint64_t unique)
+{
+	struct handle *x = handles_take(h, ino, unique);
+
+	if (x)
+		handle_unref(x);
+	return x;
 }
 
 uint64_t handles_longest(struct handles *h, uint64_t ino, int64_t now_ms)

@@ -40,7 +40,9 @@ void handles_add(struct handles *h, uint64_t ino, uint64_t unique, struct handle
 struct handle *handles_get(struct handles *h, uint64_t ino, uint64_t unique, uint64_t read_end);
 void handle_unref(struct handle *handle);
 bool handles_known(struct handles *h, uint64_t ino, uint64_t unique);
-/* Forgets it; false: there is none such. */
+/* Forgets it, and gives its reference to the caller; NULL: there is none such. */
+struct handle *handles_take(struct handles *h, uint64_t ino, uint64_t unique);
+/* The same, and lets go of it; false: there is none such. */
 bool handles_drop(struct handles *h, uint64_t ino, uint64_t unique);
 /* The largest size of the node's handles that were opened less than HANDLES_RECENT_MS ago and
  * haven't been read to their end; 0: none. */

@@ -229,8 +229,6 @@ static void open_file_release(struct handle *handle)
 {
 	struct open_file *f = open_file_of(handle);
 
-	if (f->keep)
-		keep_free(f->keep, f->kept); /* before the snapshot that it speaks of */
 	snapshot_unref(f->snapshot);
 	connector_unref(f->conn);
 	free(f);
@@ -275,8 +273,18 @@ static int open_file_add(struct fs *fs, struct connector *conn, uint64_t unique,
 
 void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
 {
-	if (handles_drop(fs->handles, ino, unique))
-		atomic_fetch_sub(&fs->stats->open_files, 1);
+	struct handle *handle = handles_take(fs->handles, ino, unique);
+	struct open_file *f;
+
+	if (!handle)
+		return;
+	/* Now, though a READ may still hold it: once RELEASE has been answered nobody would ask for it again. */
+	f = open_file_of(handle);
+	if (f->keep)
+		keep_free(f->keep, f->kept);
+	f->kept = NULL;
+	handle_unref(handle);
+	atomic_fetch_sub_explicit(&fs->stats->open_files, 1, memory_order_relaxed);
 }
 
 static int reply_open(fuse_req_t req, struct fuse_file_info *fi, uint64_t unique)

@@ -41,7 +41,7 @@ static json_t *status(void)
 	return root;
 }
 
-/* Exactly these members; a type 0: string or null, 'i': integer, 'I': integer or null, 'b', 'a', 'o'. */
+/* Exactly these members; a type 0: string or null, 'i': integer, 'I': integer or null, 'b', 'a', 'o', 'N': null. */
 static void assert_members(const json_t *o, const char *const *want)
 {
 	size_t n = 0;
@@ -52,7 +52,7 @@ static void assert_members(const json_t *o, const char *const *want)
 		char type = want[n * 2 + 1][0];
 		bool right = type == 's' ? json_is_string(v) : type == 'S' ? json_is_string(v) || json_is_null(v) :
 			type == 'i' ? json_is_integer(v) : type == 'I' ? json_is_integer(v) || json_is_null(v) :
-			type == 'b' ? json_is_boolean(v) : type == 'a' ? json_is_array(v) : json_is_object(v);
+			type == 'N' ? json_is_null(v) : type == 'b' ? json_is_boolean(v) : type == 'a' ? json_is_array(v) : json_is_object(v);
 
 		if (!v || !right)
 			fail_msg("%s is no %c", want[n * 2], type);
@@ -80,7 +80,7 @@ static void assert_root(const json_t *root)
 	json_t *v;
 
 	MEMBERS(root, "version", "s", "mountpoint", "S", "source", "s", "started", "S", "supervisor", "i", "worker", "i",
-	        "notifier", "i", "worker_restarts", "i", "open_files", "i", "parked", "i", "memory", "o",
+	        "notifier", "i", "worker_restarts", "i", "open_files", "i", "parked", "i", "memory", "o", "keep", "N",
 	        "connectors_by_state", "o", "connectors", "a", "secrets", "a", "providers", "a");
 	MEMBERS(json_object_get(root, "memory"), "used", "i", "mapped", "i", "locked", "i", "lock_error", "S");
 	MEMBERS(json_object_get(root, "connectors_by_state"), "idle", "i", "ok", "i", "stale", "i", "failed", "i");

@@ -1,0 +1,265 @@
+/*
+ * Secrets in the keep: what a successor must not have to ask for again. Of secrets from files there are none: it
+ * looks at files anyway.
+ *
+ * A record is written whole when a fetch has brought values, and then takes the place of the one before;
+ * of two of one secret the later holds. The times are those of CLOCK_MONOTONIC, which goes on as long as the
+ * machine runs, and so does the keep.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/keep.h"
+#include "core/resolver_private.h"
+
+/* Behind the head lie, each with its length before it: the provider's name, the secret's id, the names that were
+ * asked for, and keys and values by turns. */
+struct kept_secret {
+	int64_t fetched_ns, fetched_ms, fresh_until_ms, due_ms, end_ms, lease_end_ns;
+	uint32_t rotation; /* enum secret_rotation */
+	uint32_t n_wanted, n_fields;
+	uint32_t len;      /* of what follows */
+	char data[];
+};
+
+static size_t put_size(size_t len)
+{
+	return sizeof(uint32_t) + len;
+}
+
+static char *put(char *at, const char *data, size_t len)
+{
+	uint32_t n = (uint32_t)len;
+
+	memcpy(at, &n, sizeof(n));
+	if (len)
+		memcpy(at + sizeof(n), data, len);
+	return at + sizeof(n) + len;
+}
+
+/* False: it can't be read further. */
+static bool take(const struct kept_secret *k, size_t *pos, struct slice *ret)
+{
+	uint32_t n;
+
+	if (*pos > k->len || k->len - *pos < sizeof(n))
+		return false;
+	memcpy(&n, k->data + *pos, sizeof(n));
+	*pos += sizeof(n);
+	if (n > k->len - *pos)
+		return false;
+	*ret = slice_of(k->data + *pos, n);
+	*pos += n;
+	return true;
+}
+
+static struct kept_secret *record_of(struct keep *keep, const struct secret *s)
+{
+	const char *name = s->provider->settings->name;
+	size_t n = secret_values_count(s->values), len = put_size(strlen(name)) + put_size(s->id_len);
+	struct kept_secret *k;
+	char *at;
+
+	for (size_t i = 0; i < s->n_wanted; i++)
+		len += put_size(s->wanted[i].len);
+	for (size_t i = 0; i < n; i++)
+		len += put_size(secret_values_at(s->values, i).key.len) + put_size(secret_values_at(s->values, i).value.len);
+	k = keep_alloc(keep, sizeof(*k) + len);
+	if (!k)
+		return NULL;
+	*k = (struct kept_secret){
+		.fetched_ns = s->fetched_ns, .fetched_ms = s->fetched_ms, .fresh_until_ms = s->fresh_until_ms,
+		.due_ms = s->due_ms, .end_ms = s->end_ms, .lease_end_ns = s->lease_end_ns, .rotation = s->rotation,
+		.n_wanted = (uint32_t)s->n_wanted, .n_fields = (uint32_t)n, .len = (uint32_t)len,
+	};
+	at = put(put(k->data, name, strlen(name)), s->id, s->id_len);
+	for (size_t i = 0; i < s->n_wanted; i++)
+		at = put(at, s->wanted[i].name, s->wanted[i].len);
+	for (size_t i = 0; i < n; i++) {
+		struct secret_field f = secret_values_at(s->values, i);
+
+		at = put(put(at, f.key.data, f.key.len), f.value.data, f.value.len);
+	}
+	return k;
+}
+
+void kept_secret_store(struct secret *s)
+{
+	struct keep *keep = s->resolver->keep;
+	struct kept_secret *k;
+
+	if (!keep)
+		return;
+	k = s->rotation == ROTATION_FILES ? NULL : record_of(keep, s);
+	if (k)
+		keep_commit(keep, k, KEEP_SECRET);
+	keep_free(keep, s->kept); /* also where there was no room: a successor asks again */
+	s->kept = k;
+}
+
+void kept_secret_drop(struct secret *s)
+{
+	if (s->resolver->keep)
+		keep_free(s->resolver->keep, s->kept);
+	s->kept = NULL;
+}
+
+/* ---- taking over ---- */
+
+/* "{provider}\0{id}". 0, or -EBADMSG or -ENOMEM. */
+static int key_of(const struct kept_secret *k, struct buf *key, size_t *ret_pos)
+{
+	struct slice name, id;
+
+	*ret_pos = 0;
+	if (!take(k, ret_pos, &name) || !take(k, ret_pos, &id))
+		return -EBADMSG;
+	buf_add_slice(key, name);
+	buf_add(key, "", 1);
+	return buf_add_slice(key, id);
+}
+
+struct collecting {
+	struct resolver *r;
+	int err;
+};
+
+static void collect(void *arg, void *block)
+{
+	struct collecting *c = arg;
+	struct kept_secret *k = block, *other;
+	struct buf key;
+	void *old = NULL;
+	size_t pos;
+	int err;
+
+	buf_init(&key, 2 * 1024 * 1024);
+	err = key_of(k, &key, &pos);
+	other = err ? NULL : strmap_get(c->r->kept, buf_slice(&key));
+	if (!err && other && keep_seq(other) > keep_seq(k))
+		err = -EEXIST;
+	if (!err)
+		err = strmap_put(c->r->kept, buf_slice(&key), k, &old);
+	buf_free(&key);
+	if (err)
+		keep_free(c->r->keep, k);
+	if (old)
+		keep_free(c->r->keep, old);
+	if (err == -ENOMEM)
+		c->err = err;
+}
+
+int resolver_set_keep(struct resolver *r, struct keep *keep)
+{
+	struct collecting c = { .r = r };
+
+	r->keep = keep;
+	r->kept = strmap_new();
+	if (!r->kept)
+		return -ENOMEM;
+	keep_each(keep, KEEP_SECRET, collect, &c);
+	return c.err;
+}
+
+static void drop_record(struct resolver *r, struct kept_secret *k)
+{
+	keep_free(r->keep, k);
+}
+
+void resolver_kept_done(struct resolver *r)
+{
+	struct slice key;
+	size_t pos = 0;
+	void *value;
+
+	while (r->kept && strmap_next(r->kept, &pos, &key, &value))
+		drop_record(r, value);
+	strmap_free(r->kept, NULL);
+	r->kept = NULL;
+}
+
+static bool read_wanted(struct secret *s, const struct kept_secret *k, size_t *pos)
+{
+	struct slice name;
+
+	s->wanted = calloc(k->n_wanted + 1, sizeof(*s->wanted));
+	if (!s->wanted)
+		return false;
+	for (uint32_t i = 0; i < k->n_wanted; i++) {
+		if (!take(k, pos, &name) || !(s->wanted[i].name = strndup(name.data, name.len)))
+			return false;
+		s->wanted[i].len = name.len;
+		s->n_wanted = i + 1; /* sorted, as they were */
+	}
+	return true;
+}
+
+static struct secret_values *read_values(const struct kept_secret *k, size_t *pos)
+{
+	struct secret_field *fields = calloc(k->n_fields + 1, sizeof(*fields));
+	struct secret_values *v = NULL;
+	uint32_t i = 0;
+
+	while (fields && i < k->n_fields && take(k, pos, &fields[i].key) && take(k, pos, &fields[i].value))
+		i++;
+	if (fields && i == k->n_fields)
+		v = secret_values_new(fields, i, NULL, 0);
+	free(fields);
+	return v;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* The settings may be others than the predecessor's. */
+static void take_times(struct secret *s, const struct kept_secret *k)
+{
+	int64_t now = clock_mono_ms();
+
+	s->rotation = k->rotation;
+	s->fetched_ns = k->fetched_ns;
+	s->fetched_ms = k->fetched_ms;
+	s->lease_end_ns = k->lease_end_ns;
+	s->fresh_until_ms = k->fresh_until_ms;
+	if (s->rotation == ROTATION_POLL || s->rotation == ROTATION_TTL)
+		s->fresh_until_ms = k->fetched_ms + s->provider->settings->refresh.fresh_ms;
+	s->end_ms = k->end_ms;
+	if (k->due_ms)
+		s->due_ms = earlier(k->due_ms, now + s->provider->settings->refresh.poll_ms);
+	if (s->due_ms && s->due_ms <= now)
+		s->due_ms = now + 1;
+}
+
+bool kept_secret_restore(struct secret *s)
+{
+	struct resolver *r = s->resolver;
+	const char *name = s->provider->settings->name;
+	struct kept_secret *k = NULL;
+	struct buf key;
+	size_t pos;
+
+	if (!r->kept)
+		return false;
+	buf_init(&key, 2 * 1024 * 1024);
+	buf_add(&key, name, strlen(name) + 1);
+	if (buf_add(&key, s->id, s->id_len) == 0)
+		k = strmap_del(r->kept, buf_slice(&key));
+	buf_free(&key);
+	if (!k)
+		return false;
+	buf_init(&key, 2 * 1024 * 1024);
+	if (key_of(k, &key, &pos) != 0 || !read_wanted(s, k, &pos) || !(s->values = read_values(k, &pos))) {
+		buf_free(&key);
+		drop_record(r, k);
+		return false;
+	}
+	buf_free(&key);
+	take_times(s, k);
+	s->state = SECRET_OK;
+	s->kept = k;
+	return true;
+}
