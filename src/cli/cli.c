@@ -328,7 +328,7 @@ static const struct verb {
 	int (*run)(int argc, char **argv); /* NULL: not in this version */
 } verbs[] = {
 	{ "check", cli_check },   { "render", cli_render }, { "status", cli_status },
-	{ "refresh", cli_refresh }, { "reload", NULL },     { "restart", NULL },
+	{ "refresh", cli_refresh }, { "reload", cli_reload }, { "restart", NULL },
 };
 
 int cli_main(int argc, char **argv)

@@ -24,6 +24,7 @@ int cli_check(int argc, char **argv);
 int cli_render(int argc, char **argv);
 int cli_status(int argc, char **argv);
 int cli_refresh(int argc, char **argv);
+int cli_reload(int argc, char **argv);
 
 /* -s and -o collected in order. */
 struct cli_settings {

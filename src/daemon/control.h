@@ -24,7 +24,12 @@ enum control_op {
 	CONTROL_ALIVE,      /* the event loop turns; every CONTROL_ALIVE_MS */
 };
 
-enum { CONTROL_TEXT_MAX = 8192, CONTROL_ALIVE_MS = 1000 };
+enum {
+	CONTROL_TEXT_MAX = 8192,
+	CONTROL_ALIVE_MS = 1000,
+	/* Of these packets, and of what a supervisor leaves to the program that it becomes. */
+	CONTROL_SUPERVISOR_FORMAT = 1,
+};
 
 /* How the worker before ended. */
 enum control_death {
@@ -42,6 +47,8 @@ struct control_message {
 	uint32_t restarts; /* how many workers there were before */
 	uint32_t death;    /* enum control_death */
 	uint64_t bytes;
+	/* With CONTROL_CONFIGURED: what the program understands; see reload.c. */
+	uint32_t keep_format, journal_format, supervisor_format;
 	char text[CONTROL_TEXT_MAX]; /* NUL-terminated; only as much as is used is sent */
 };
 

@@ -463,6 +463,65 @@ int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_
 	return error_set(ret_err, EBUSY, "%s is already served by connectfs", path);
 }
 
+enum { NOTE_MAX = 16 * 1024 }; /* longer than any sentences of a worker */
+
+/* Behind the process id: "N STATUS", the sentences, and a line that says that it is all. */
+void mount_lock_note(int fd, unsigned n, int status, const char *text)
+{
+	char *all = format("%d\n%u %d\n%s\n.\n", (int)getpid(), n, status, text);
+	size_t len = all ? strlen(all) : 0;
+
+	if (all && pwrite(fd, all, len, 0) == (ssize_t)len && ftruncate(fd, (off_t)len) != 0)
+		errno = 0; /* what stands behind the dot is not read */
+	free(all);
+}
+
+/* Of a note that is whole; -EAGAIN: it is being written. */
+static int parse_note(char *text, unsigned *ret_n, int *ret_status, char **ret_text)
+{
+	char *line = strchr(text, '\n'), *body, *end;
+
+	*ret_n = 0;
+	*ret_status = 0;
+	if (!line || !line[1]) {
+		*ret_text = strdup("");
+		return *ret_text ? 0 : -ENOMEM;
+	}
+	body = strchr(line + 1, '\n');
+	end = body ? strstr(body, "\n.\n") : NULL;
+	if (!end || sscanf(line + 1, "%u %d", ret_n, ret_status) != 2)
+		return -EAGAIN;
+	*end = '\0';
+	*ret_text = strdup(end > body ? body + 1 : "");
+	return *ret_text ? 0 : -ENOMEM;
+}
+
+int mount_lock_read(const char *path, pid_t *ret_pid, unsigned *ret_n, int *ret_status, char **ret_text)
+{
+	char name[NAME_MAX + 1], text[NOTE_MAX];
+	int dir, fd, err = lock_directory(&dir, NULL);
+	ssize_t n;
+
+	if (err)
+		return err;
+	lock_name(path, name);
+	fd = openat(dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	err = fd < 0 ? -errno : 0;
+	close(dir);
+	if (err)
+		return err;
+	/* A lock that nobody holds is what a dead one left. */
+	if (flock(fd, LOCK_SH | LOCK_NB) == 0)
+		err = -ENOENT;
+	n = pread(fd, text, sizeof(text) - 1, 0);
+	close(fd);
+	if (err || n <= 0)
+		return err ? err : -EAGAIN;
+	text[n] = '\0';
+	*ret_pid = (pid_t)strtol(text, NULL, 10);
+	return *ret_pid > 0 ? parse_note(text, ret_n, ret_status, ret_text) : -EAGAIN;
+}
+
 void mount_unlock(const char *path, int fd)
 {
 	char name[NAME_MAX + 1];

@@ -47,6 +47,11 @@ int mount_identify(const char *path, unsigned *ret_major, unsigned *ret_minor, s
  * /tmp/connectfs-UID (0700, ours), whatever the environment says. The file's content is the
  * supervisor's process id. 0 with *ret_fd (CLOEXEC); -EBUSY with *ret_pid when another lives. */
 int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_err);
+/* How the n-th reload went, for `connectfs reload`: in the lock's file, behind the process id. */
+void mount_lock_note(int fd, unsigned n, int status, const char *text);
+/* The same, read by who may: 0 with *ret_n (0: there was none), *ret_status and *ret_text (free), and the supervisor's
+ * process id; -ENOENT: nobody serves that; -errno. */
+int mount_lock_read(const char *path, pid_t *ret_pid, unsigned *ret_n, int *ret_status, char **ret_text);
 /* For the end: removes the file and closes. */
 void mount_unlock(const char *path, int fd);
 

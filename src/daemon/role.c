@@ -219,6 +219,11 @@ int daemon_role(int argc, char **argv)
 
 	if (argc < 2)
 		return -1;
+	if (strcmp(argv[1], "--role=supervisor") == 0) {
+		prctl(PR_SET_NAME, "connectfs");
+		log_init();
+		return reload_resumed(argc, argv);
+	}
 	worker = strcmp(argv[1], "--role=worker") == 0;
 	notifier = strcmp(argv[1], "--role=notifier") == 0;
 	if (!worker && !notifier)

@@ -9,6 +9,7 @@
  *
  *   connectfs --role=worker MOUNTPOINT FLAGS SOURCE [KEY=VALUE]…
  *   connectfs --role=notifier UID GID
+ *   connectfs --role=supervisor FD MOUNTPOINT     only by the supervisor itself: see reload.c
  *
  * FLAGS is a comma-separated list of "allow_other", "debug", "detach" (see role_detach_stdio;
  * after READY), or "-".
@@ -70,6 +71,9 @@ struct supervisor_start {
 	int report; /* Background: pipe to who waits for the start, taken over. It gets a byte, the exit
 	               status (0: the mount is ready), and the sentences. -1: standard error gets those. */
 };
+
+/* reload.c: the supervisor after a reload, which was that of another program before. */
+int reload_resumed(int argc, char **argv);
 
 /* supervisor.c; a process without threads. Returns the exit status, when all is taken down. */
 int supervisor_run(const struct supervisor_start *start);

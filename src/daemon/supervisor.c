@@ -11,10 +11,11 @@
  * device, the keep and the journal stay here, and its successor gets them: it goes on with the requests
  * and the open files. Only where the mount itself has gone (somebody has aborted the connection) is it made anew.
  */
-#include "daemon/role.h"
+#include "daemon/supervisor.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,9 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,65 +31,25 @@
 #include "base/keep.h"
 #include "base/log.h"
 #include "base/secmem.h"
-#include "daemon/control.h"
 #include "daemon/mount.h"
 #include "fs/journal.h"
 
-enum {
-	BACKOFF_FIRST_MS = 10,
-	BACKOFF_MAX_MS = 10000,
-	HEALTHY_MS = 60000,     /* who lived that long begins with the first back-off again */
-	STOP_TERM_MS = 500,     /* for ending in order; then SIGKILL */
-	STOP_GIVE_UP_MS = 400,  /* after SIGKILL: a process that the kernel does not let die, since a thread of it
-	                         * is in a file system that hangs. Nothing is gained by waiting for it: it is
-	                         * unmounted, and who waits for our end shall have it within a second. */
-	WAIT_MAX_MS = 60000,
-	AT_ONCE_MS = 50,        /* who served that long is replaced without a back-off … */
-	AT_ONCE_CRASH_MS = 5000, /* … or that long, when it died by its own fault */
-	SILENT_MS = 15000,      /* a worker that isn't heard of for so long hangs, and is killed */
-	EARLY_MAX = 20,         /* so many in a row that were only killed too early wait but the first back-off */
-	POISON_DEATHS = 2,      /* so many that crash before they serve: the next begins with nothing of theirs */
-};
-
-enum phase { CONFIGURING, OPENING, SERVING, PAUSED, STOPPING };
-
-struct child {
-	pid_t pid;        /* 0: none */
-	int64_t since_ms; /* started, or of the worker: ready */
-	int64_t again_ms; /* when to start another; 0: not waiting for that */
-	int64_t delay_ms; /* the last back-off */
-};
-
-struct supervisor {
-	const struct supervisor_start *start;
-	const char *mountpoint;   /* start's */
-	int exe, lock, signals, device, control;
-	int keep, journal;        /* what a successor finds */
-	void *keep_map;           /* read-only and never read: it keeps the memory locked while no worker lives */
-	size_t keep_mapped;
-	enum control_death death; /* of the last worker */
-	unsigned crashes;         /* in a row, before one was ready */
-	unsigned early;           /* deaths in a row that did not come of themselves, but too early */
-	int64_t heard_ms;         /* when the worker was last heard of */
-	bool hung;                /* and it was killed for that */
-	int report;               /* pipe to the parent in the background, until start-up is over */
-	enum phase phase;
-	bool ready_once, mounted;
-	unsigned major, minor;    /* of the mount */
-	uint32_t uid, gid;        /* of the files, hence of the notifier */
-	uint32_t restarts;
-	struct child worker, notifier;
-	int64_t kill_ms, give_up_ms; /* while STOPPING */
-	int status;
-	char *failure;            /* sentences for who started us */
-};
-
 static void stop(struct supervisor *s, int status);
 
-/* ---- Failures --------------------------------------------------------------------------- */
+static int start_worker(struct supervisor *s)
+{
+	int err = worker_start(s, s->exe, &s->worker.pid, &s->control);
 
-static void fail(struct supervisor *s, int status, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+	if (err)
+		return err;
+	s->worker.since_ms = s->heard_ms = clock_mono_ms();
+	s->worker.again_ms = 0;
+	s->hung = false;
+	s->phase = CONFIGURING;
+	return 0;
+}
+
+/* ---- Failures --------------------------------------------------------------------------- */
 
 /* Remembers the sentences; the first ones win, being the cause of the others. */
 static void remember_failure(struct supervisor *s, int status, const char *text)
@@ -109,18 +68,6 @@ static void log_failure(struct supervisor *s, const char *msg)
 		log_error(msg, "mountpoint", s->mountpoint, "error", line, NULL);
 	free(s->failure);
 	s->failure = NULL;
-}
-
-static void back_off(struct child *c)
-{
-	int64_t now = clock_mono_ms();
-
-	if (now - c->since_ms >= HEALTHY_MS)
-		c->delay_ms = 0;
-	c->delay_ms = c->delay_ms == 0 ? BACKOFF_FIRST_MS : c->delay_ms * 2;
-	if (c->delay_ms > BACKOFF_MAX_MS)
-		c->delay_ms = BACKOFF_MAX_MS;
-	c->again_ms = now + c->delay_ms;
 }
 
 /* ---- The mount ------------------------------------------------------------------------- */
@@ -161,103 +108,16 @@ static int do_mount(struct supervisor *s, struct error *ret_err)
 
 /* ---- The children ---------------------------------------------------------------------- */
 
-static void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
-static void kill_child(const struct child *c, int signal)
-{
-	if (c->pid > 0)
-		kill(c->pid, signal);
-}
-
-/* By name, both being canonical. */
-static bool is_below(const char *path, const char *top)
-{
-	size_t len = strlen(top);
-
-	return strncmp(path, top, len) == 0 && (path[len] == '/' || path[len] == '\0');
-}
-
-static int start_worker(struct supervisor *s)
-{
-	struct role role = {
-		.name = "worker", .args = s->start->worker_args, .directory = s->start->directory,
-	};
-	int pair[2], err;
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
-		return -errno;
-	role.socket = pair[1];
-	/* Where we were started may be on the mount by now: entering it would ask a worker that does not
-	 * serve yet. */
-	if (s->ready_once && is_below(s->start->directory, s->mountpoint))
-		role.directory = NULL;
-	err = role_start(s->exe, &role, &s->worker.pid);
-	close(pair[1]);
-	if (err) {
-		close(pair[0]);
-		return err;
-	}
-	s->control = pair[0];
-	s->worker.since_ms = s->heard_ms = clock_mono_ms();
-	s->worker.again_ms = 0;
-	s->hung = false;
-	s->phase = CONFIGURING;
-	return 0;
-}
-
-static int start_notifier(struct supervisor *s)
-{
-	char uid[16], gid[16];
-	char *args[] = { uid, gid, NULL };
-	struct role role = {
-		.name = "notifier", .args = args, .minimal_environment = true,
-		.detach = s->start->background,
-	};
-	struct control_message m = { .op = CONTROL_NOTIFIER };
-	int pair[2], err;
-
-	snprintf(uid, sizeof(uid), "%" PRIu32, s->uid);
-	snprintf(gid, sizeof(gid), "%" PRIu32, s->gid);
-	s->notifier.since_ms = clock_mono_ms();
-	s->notifier.again_ms = 0;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
-		return -errno;
-	role.socket = pair[1];
-	err = role_start(s->exe, &role, &s->notifier.pid);
-	close(pair[1]);
-	if (!err) {
-		m.pid = s->notifier.pid;
-		err = control_send(s->control, &m, pair[0]);
-	}
-	close(pair[0]);
-	return err;
-}
-
-static void drop_keep(struct supervisor *s)
-{
-	if (s->keep_map)
-		munmap(s->keep_map, s->keep_mapped);
-	s->keep_map = NULL;
-	s->keep_mapped = 0;
-	close_fd(&s->keep);
-	close_fd(&s->journal);
-}
-
 /* The end of a mount: nothing of it stays. */
 static void take_down(struct supervisor *s)
 {
 	close_fd(&s->device);
 	close_fd(&s->control);
-	kill_child(&s->worker, SIGKILL);
-	kill_child(&s->notifier, SIGKILL);
+	child_kill(&s->worker, SIGKILL);
+	child_kill(&s->notifier, SIGKILL);
 	s->notifier.again_ms = 0;
 	unmount(s, true);
-	drop_keep(s);
+	keep_drop(s);
 	s->death = CONTROL_DEATH_NONE;
 }
 
@@ -270,14 +130,14 @@ static void give_up_start(struct supervisor *s)
 		return;
 	}
 	close_fd(&s->control);
-	kill_child(&s->worker, SIGKILL);
+	child_kill(&s->worker, SIGKILL);
 	log_failure(s, "the worker can't start");
 	s->phase = PAUSED;
 	if (s->worker.pid == 0)
-		back_off(&s->worker);
+		child_back_off(&s->worker);
 }
 
-static void fail(struct supervisor *s, int status, const char *fmt, ...)
+void supervisor_fail(struct supervisor *s, int status, const char *fmt, ...)
 {
 	char text[ERROR_TEXT_MAX + 64];
 	va_list ap;
@@ -298,6 +158,7 @@ static void stop(struct supervisor *s, int status)
 		return;
 	s->phase = STOPPING;
 	s->status = status;
+	reload_stop(s);
 	s->kill_ms = clock_mono_ms() + STOP_TERM_MS;
 	s->give_up_ms = s->kill_ms + STOP_GIVE_UP_MS;
 	s->worker.again_ms = s->notifier.again_ms = 0;
@@ -305,30 +166,10 @@ static void stop(struct supervisor *s, int status)
 	close_fd(&s->device);
 	if (s->control >= 0 && control_send(s->control, &m, -1) != 0)
 		close_fd(&s->control); /* its end says the same */
-	kill_child(&s->notifier, SIGTERM);
+	child_kill(&s->notifier, SIGTERM);
 }
 
 /* ---- What the worker says --------------------------------------------------------------- */
-
-/* Maps the keep anew, as long as it is now, and locks it. */
-static void hold_keep(struct supervisor *s, size_t bytes)
-{
-	void *map;
-
-	if (bytes <= s->keep_mapped)
-		return;
-	map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, s->keep, 0);
-	if (map == MAP_FAILED)
-		return;
-	madvise(map, bytes, MADV_DONTDUMP);
-	madvise(map, bytes, MADV_DONTFORK);
-	if (mlock(map, bytes) != 0)
-		log_warn("memory for secrets can't be locked while no worker lives", "error", strerror(errno), NULL);
-	if (s->keep_map)
-		munmap(s->keep_map, s->keep_mapped);
-	s->keep_map = map;
-	s->keep_mapped = bytes;
-}
 
 /* A mount with its keep and journal, where there is none to go on with. */
 static int do_begin(struct supervisor *s, struct error *ret_err)
@@ -345,21 +186,6 @@ static int do_begin(struct supervisor *s, struct error *ret_err)
 	return do_mount(s, ret_err);
 }
 
-static int hand_over(struct supervisor *s)
-{
-	struct control_message m = { .op = CONTROL_KEEP };
-	int err = control_send(s->control, &m, s->keep);
-
-	m.op = CONTROL_JOURNAL;
-	if (!err)
-		err = control_send(s->control, &m, s->journal);
-	m = (struct control_message){
-		.op = CONTROL_DEVICE, .restarts = s->restarts, .death = s->death,
-		.dev_major = s->major, .dev_minor = s->minor,
-	};
-	return err ? err : control_send(s->control, &m, s->device);
-}
-
 static void on_configured(struct supervisor *s, const struct control_message *m)
 {
 	struct error err = ERROR_INIT;
@@ -370,16 +196,16 @@ static void on_configured(struct supervisor *s, const struct control_message *m)
 	s->uid = m->uid;
 	s->gid = m->gid;
 	if (do_begin(s, &err) != 0) {
-		fail(s, 2, "connectfs: %s", err.text);
+		supervisor_fail(s, 2, "connectfs: %s", err.text);
 		return;
 	}
 	s->phase = OPENING;
-	e = hand_over(s);
+	e = worker_hand_over(s);
 	/* The notifier of the worker before may be dying still: its end starts the next one. */
 	if (!e && s->notifier.pid == 0)
-		e = start_notifier(s);
+		e = notifier_start(s);
 	if (e)
-		fail(s, 2, "connectfs: can't start: %s", strerror(-e));
+		supervisor_fail(s, 2, "connectfs: can't start: %s", strerror(-e));
 }
 
 /* Tells the parent that waits in the background's case, or ours, how the start went. */
@@ -416,6 +242,7 @@ static void on_ready(struct supervisor *s)
 	snprintf(restarts, sizeof(restarts), "%" PRIu32, s->restarts);
 	log_info(s->death == CONTROL_DEATH_NONE ? "mounted" : "serving again", "mountpoint", s->mountpoint,
 	         "source", s->start->source, "restarts", s->restarts > 0 ? restarts : NULL, NULL);
+	reload_on_ready(s);
 }
 
 static void on_notifier_lost(struct supervisor *s)
@@ -423,7 +250,7 @@ static void on_notifier_lost(struct supervisor *s)
 	if (s->phase == STOPPING) /* told to end */
 		return;
 	log_warn("the notifier is lost", "mountpoint", s->mountpoint, NULL);
-	kill_child(&s->notifier, SIGKILL); /* its death starts the next one */
+	child_kill(&s->notifier, SIGKILL); /* its death starts the next one */
 }
 
 static void on_message(struct supervisor *s)
@@ -455,29 +282,12 @@ static void on_message(struct supervisor *s)
 			on_notifier_lost(s);
 			break;
 		case CONTROL_KEEP_GREW:
-			hold_keep(s, m.bytes);
+			keep_hold(s, m.bytes);
 			break;
 		default:
 			break;
 		}
 	}
-}
-
-/* An empty one in place of one that can't be used. */
-static void new_keep(struct supervisor *s)
-{
-	int keep, err = keep_create(&keep);
-
-	if (err) {
-		log_error("can't make a new keep", "error", strerror(-err), NULL);
-		return;
-	}
-	if (s->keep_map)
-		munmap(s->keep_map, s->keep_mapped);
-	s->keep_map = NULL;
-	s->keep_mapped = 0;
-	close_fd(&s->keep);
-	s->keep = keep;
 }
 
 /* ---- Deaths ---------------------------------------------------------------------------- */
@@ -509,7 +319,8 @@ static void succeed(struct supervisor *s, int status, const char *how)
 		log_error("workers die before they serve: the next begins without what they kept", "mountpoint",
 		          s->mountpoint, NULL);
 		s->death = CONTROL_DEATH_POISON;
-		new_keep(s);
+		if (keep_renew(s) != 0)
+			log_error("can't make a new keep", NULL);
 	}
 	/* The socket's end ends the notifier too, as soon as somebody answers what it waits for. */
 	s->notifier.again_ms = 0;
@@ -521,7 +332,7 @@ static void succeed(struct supervisor *s, int status, const char *how)
 	if (at_once)
 		s->worker.again_ms = clock_mono_ms();
 	else
-		back_off(&s->worker);
+		child_back_off(&s->worker);
 }
 
 static void on_worker_death(struct supervisor *s, int status)
@@ -537,7 +348,7 @@ static void on_worker_death(struct supervisor *s, int status)
 		return;
 	}
 	if (s->phase == PAUSED) { /* killed by take_down after a start that went wrong */
-		back_off(&s->worker);
+		child_back_off(&s->worker);
 		return;
 	}
 	if (s->ready_once && s->device >= 0) {
@@ -554,7 +365,7 @@ static void on_worker_death(struct supervisor *s, int status)
 		succeed(s, status, how);
 		return;
 	}
-	fail(s, 2, "connectfs: the worker ended before the mount was ready: %s", how);
+	supervisor_fail(s, 2, "connectfs: the worker ended before the mount was ready: %s", how);
 }
 
 static void on_notifier_death(struct supervisor *s, int status)
@@ -568,22 +379,17 @@ static void on_notifier_death(struct supervisor *s, int status)
 	log_write(WIFEXITED(status) && WEXITSTATUS(status) == 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
 	          "the notifier ended; starting another", "mountpoint", s->mountpoint, "ended",
 	          role_how_ended(status, how), NULL);
-	back_off(&s->notifier);
-}
-
-/* Only our own children: what mount.c started it waits for itself. */
-static bool reap(struct child *c, int *ret_status)
-{
-	return c->pid > 0 && waitpid(c->pid, ret_status, WNOHANG) == c->pid;
+	child_back_off(&s->notifier);
 }
 
 static void on_children(struct supervisor *s)
 {
 	int status;
 
-	if (reap(&s->worker, &status))
+	reload_on_child(s);
+	if (child_reap(&s->worker, &status))
 		on_worker_death(s, status);
-	if (reap(&s->notifier, &status))
+	if (child_reap(&s->notifier, &status))
 		on_notifier_death(s, status);
 }
 
@@ -598,20 +404,22 @@ static void on_stop_signal(struct supervisor *s, int signal)
 static void on_signals(struct supervisor *s)
 {
 	struct signalfd_siginfo info;
-	bool child = false;
+	bool child = false, hup = false;
 
 	/* First all of them, so that an order to stop comes before a death that it caused. */
 	while (read(s->signals, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGCHLD) {
 			child = true;
 		} else if (info.ssi_signo == SIGHUP) {
-			log_info("SIGHUP is ignored: settings are not reloaded", NULL);
+			hup = true;
 		} else if (s->phase != STOPPING) {
 			on_stop_signal(s, (int)info.ssi_signo);
 		}
 	}
 	if (child)
 		on_children(s);
+	if (hup && s->phase != STOPPING)
+		reload_begin(s);
 }
 
 /* ---- The loop -------------------------------------------------------------------------- */
@@ -622,28 +430,29 @@ static void on_time(struct supervisor *s)
 	int err;
 
 	if (s->phase == STOPPING && now >= s->kill_ms) {
-		kill_child(&s->worker, SIGKILL);
-		kill_child(&s->notifier, SIGKILL);
+		child_kill(&s->worker, SIGKILL);
+		child_kill(&s->notifier, SIGKILL);
 		s->kill_ms = INT64_MAX;
 	}
 	if (s->worker.pid > 0 && s->phase == SERVING && !s->hung && now - s->heard_ms >= SILENT_MS) {
 		s->hung = true;
-		kill_child(&s->worker, SIGKILL);
+		child_kill(&s->worker, SIGKILL);
 	}
+	reload_on_time(s, now);
 	if (s->worker.again_ms && now >= s->worker.again_ms) {
 		err = start_worker(s);
 		if (err) {
 			log_error("can't start a worker", "error", strerror(-err), NULL);
-			back_off(&s->worker);
+			child_back_off(&s->worker);
 		}
 	}
 	if (s->notifier.again_ms && now >= s->notifier.again_ms) {
-		err = start_notifier(s);
+		err = notifier_start(s);
 		if (err) {
 			log_error("can't start a notifier", "error", strerror(-err), NULL);
-			kill_child(&s->notifier, SIGKILL);
+			child_kill(&s->notifier, SIGKILL);
 			if (s->notifier.pid == 0)
-				back_off(&s->notifier);
+				child_back_off(&s->notifier);
 		}
 	}
 }
@@ -660,6 +469,8 @@ static int next_timeout(const struct supervisor *s)
 		at = s->notifier.again_ms;
 	if (s->phase == SERVING && s->worker.pid > 0 && !s->hung && s->heard_ms + SILENT_MS < at)
 		at = s->heard_ms + SILENT_MS;
+	if (s->next.pid > 0 && s->next.until_ms < at)
+		at = s->next.until_ms;
 	if (at == INT64_MAX)
 		return -1;
 	left = at - clock_mono_ms();
@@ -686,9 +497,10 @@ static void run(struct supervisor *s)
 			{ .fd = s->signals, .events = POLLIN },
 			{ .fd = s->control, .events = POLLIN },
 			{ .fd = s->phase == STOPPING ? -1 : s->report, .events = 0 },
+			{ .fd = s->next.control, .events = POLLIN },
 		};
 
-		if (poll(p, 3, next_timeout(s)) < 0 && errno != EINTR) {
+		if (poll(p, sizeof(p) / sizeof(p[0]), next_timeout(s)) < 0 && errno != EINTR) {
 			log_error("poll", "error", strerror(errno), NULL);
 			stop(s, 1);
 			return;
@@ -699,32 +511,83 @@ static void run(struct supervisor *s)
 			on_message(s);
 		if (p[2].revents && s->report >= 0)
 			stop(s, 2);
+		if (p[3].revents && s->next.control == p[3].fd)
+			reload_on_message(s);
 		on_time(s);
 	}
 }
 
 /* ---- Start and end --------------------------------------------------------------------- */
 
+static const int heard[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
+
+/* Where a package puts the next version of us. NULL: no memory. */
+static char *path_of_self(void)
+{
+	static const char deleted[] = " (deleted)";
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	size_t mark = sizeof(deleted) - 1;
+
+	if (n <= 0)
+		return NULL;
+	path[n] = '\0';
+	if ((size_t)n > mark && strcmp(path + n - mark, deleted) == 0) /* it has been replaced already */
+		path[(size_t)n - mark] = '\0';
+	return strdup(path);
+}
+
 static void set_up(struct supervisor *s)
 {
-	static const int heard[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD };
 	struct error err = ERROR_INIT;
 	pid_t pid;
 	int e, removed = 0;
 
-	if ((e = secmem_harden_process()) != 0 || (e = role_open_self(&s->exe)) != 0 ||
+	s->exe_path = path_of_self();
+	if ((e = s->exe_path ? 0 : -ENOMEM) != 0 || (e = secmem_harden_process()) != 0 || (e = role_open_self(&s->exe)) != 0 ||
 	    (e = role_watch_signals(heard, sizeof(heard) / sizeof(heard[0]), &s->signals)) != 0)
-		fail(s, 2, "connectfs: can't start: %s", strerror(-e));
+		supervisor_fail(s, 2, "connectfs: can't start: %s", strerror(-e));
 	else if (chdir("/") != 0)
-		fail(s, 2, "connectfs: /: %s", strerror(errno));
+		supervisor_fail(s, 2, "connectfs: /: %s", strerror(errno));
 	else if (mount_lock(s->mountpoint, &s->lock, &pid, &err) != 0)
-		fail(s, 2, "connectfs: %s", err.text);
+		supervisor_fail(s, 2, "connectfs: %s", err.text);
 	else if ((removed = mount_remove_dead(s->mountpoint, &err)) < 0)
-		fail(s, 2, "connectfs: %s", err.text);
+		supervisor_fail(s, 2, "connectfs: %s", err.text);
 	else if ((e = start_worker(s)) != 0)
-		fail(s, 2, "connectfs: can't start the worker: %s", strerror(-e));
+		supervisor_fail(s, 2, "connectfs: can't start the worker: %s", strerror(-e));
 	if (removed > 0)
 		log_warn("unmounted what a dead connectfs left", "mountpoint", s->mountpoint, NULL);
+}
+
+/* From the first worker, or from the one that was found, to the end. */
+static int run_to_the_end(struct supervisor *s)
+{
+	run(s);
+	take_down(s);
+	reload_stop(s);
+	if (s->lock >= 0)
+		mount_unlock(s->mountpoint, s->lock);
+	if (!s->ready_once)
+		report_start(s);
+	close_fd(&s->signals);
+	close_fd(&s->exe);
+	free(s->failure);
+	free(s->exe_path);
+	return s->status;
+}
+
+int supervisor_resume(struct supervisor *s)
+{
+	int err = role_open_self(&s->exe);
+
+	if (!err)
+		err = role_watch_signals(heard, sizeof(heard) / sizeof(heard[0]), &s->signals);
+	s->exe_path = path_of_self();
+	if (err)
+		log_error("can't go on in the new program", "error", strerror(-err), NULL);
+	else
+		on_children(s); /* who died while nobody heard */
+	return run_to_the_end(s);
 }
 
 int supervisor_run(const struct supervisor_start *start)
@@ -732,19 +595,11 @@ int supervisor_run(const struct supervisor_start *start)
 	struct supervisor s = {
 		.start = start, .mountpoint = start->mountpoint, .exe = -1, .lock = -1, .signals = -1,
 		.device = -1, .keep = -1, .journal = -1, .control = -1, .report = start->report,
+		.next = { .control = -1, .exe = -1 },
 	};
 
 	log_set_role("supervisor");
 	log_init();
 	set_up(&s);
-	run(&s);
-	take_down(&s);
-	if (s.lock >= 0)
-		mount_unlock(s.mountpoint, s.lock);
-	if (!s.ready_once)
-		report_start(&s);
-	close_fd(&s.signals);
-	close_fd(&s.exe);
-	free(s.failure);
-	return s.status;
+	return run_to_the_end(&s);
 }

@@ -308,6 +308,8 @@ static void on_listed(void *arg, const struct error *err)
 	struct worker *w = arg;
 	struct control_message m = {
 		.op = CONTROL_CONFIGURED, .uid = w->settings->owner, .gid = w->settings->group,
+		.keep_format = KEEP_FORMAT, .journal_format = JOURNAL_FORMAT,
+		.supervisor_format = CONTROL_SUPERVISOR_FORMAT,
 	};
 
 	if (w->configured)

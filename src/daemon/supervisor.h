@@ -1,0 +1,107 @@
+/*
+ * The supervisor from inside: what its files share. supervisor.c is what it does when; children.c starts the other
+ * processes and hands over to them; reload.c puts another program in the place of the one that runs.
+ *
+ * A process without threads: everything here belongs to its one loop.
+ */
+#ifndef CONNECTFS_DAEMON_SUPERVISOR_H
+#define CONNECTFS_DAEMON_SUPERVISOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "daemon/control.h"
+#include "daemon/role.h"
+
+enum {
+	BACKOFF_FIRST_MS = 10,
+	BACKOFF_MAX_MS = 10000,
+	HEALTHY_MS = 60000,     /* who lived that long begins with the first back-off again */
+	STOP_TERM_MS = 500,     /* for ending in order; then SIGKILL */
+	STOP_GIVE_UP_MS = 400,  /* after SIGKILL: a process that the kernel does not let die, since a thread of it
+	                         * is in a file system that hangs. Nothing is gained by waiting for it: it is
+	                         * unmounted, and who waits for our end shall have it within a second. */
+	WAIT_MAX_MS = 60000,
+	AT_ONCE_MS = 50,        /* who served that long is replaced without a back-off … */
+	AT_ONCE_CRASH_MS = 5000, /* … or that long, when it died by its own fault */
+	SILENT_MS = 15000,      /* a worker that isn't heard of for so long hangs, and is killed */
+	EARLY_MAX = 20,         /* so many in a row that were only killed too early wait but the first back-off */
+	POISON_DEATHS = 2,      /* so many that crash before they serve: the next begins with nothing of theirs */
+};
+
+enum phase { CONFIGURING, OPENING, SERVING, PAUSED, STOPPING };
+
+struct child {
+	pid_t pid;        /* 0: none */
+	int64_t since_ms; /* started, or of the worker: ready */
+	int64_t again_ms; /* when to start another; 0: not waiting for that */
+	int64_t delay_ms; /* the last back-off */
+};
+
+/* A worker of another program, or with other settings, that has not taken over yet. */
+struct candidate {
+	pid_t pid;        /* 0: none */
+	int control, exe;
+	int64_t until_ms; /* so long it may take */
+	char *failure;    /* its sentences */
+};
+
+struct supervisor {
+	const struct supervisor_start *start;
+	const char *mountpoint;   /* start's */
+	int exe, lock, signals, device, control;
+	int keep, journal;        /* what a successor finds */
+	void *keep_map;           /* read-only and never read: it keeps the memory locked while no worker lives */
+	size_t keep_mapped;
+	enum control_death death; /* of the last worker */
+	unsigned crashes;         /* in a row, before one was ready */
+	unsigned early;           /* deaths in a row that did not come of themselves, but too early */
+	int64_t heard_ms;         /* when the worker was last heard of */
+	bool hung;                /* and it was killed for that */
+	int report;               /* pipe to the parent in the background, until start-up is over */
+	enum phase phase;
+	bool ready_once, mounted;
+	unsigned major, minor;    /* of the mount */
+	uint32_t uid, gid;        /* of the files, hence of the notifier */
+	uint32_t restarts;
+	struct child worker, notifier;
+	char *exe_path;           /* of the program, as it was started: a package upgrade puts another there */
+	struct candidate next;
+	bool replaced;            /* the program that we are is not the worker's: become that one */
+	uint32_t reloads;         /* how many have come to an end */
+	int64_t kill_ms, give_up_ms; /* while STOPPING */
+	int status;
+	char *failure;            /* sentences for who started us */
+};
+
+/* supervisor.c */
+void supervisor_fail(struct supervisor *s, int status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* One that was serving goes on in another program; see reload.c. */
+int supervisor_resume(struct supervisor *s);
+
+/* children.c */
+void child_back_off(struct child *c);
+void child_kill(const struct child *c, int signal);
+bool child_reap(struct child *c, int *ret_status); /* true: it has ended */
+void close_fd(int *fd);
+/* A worker of the program exe: 0 with *ret_pid and *ret_control, or -errno. */
+int worker_start(struct supervisor *s, int exe, pid_t *ret_pid, int *ret_control);
+int notifier_start(struct supervisor *s);
+/* Gives device, keep and journal to the worker. */
+int worker_hand_over(struct supervisor *s);
+/* Maps the keep, as long as it is now, and locks it. */
+void keep_hold(struct supervisor *s, size_t bytes);
+int keep_renew(struct supervisor *s);              /* an empty one in place of one that can't be used */
+void keep_drop(struct supervisor *s);              /* and the journal */
+
+/* reload.c */
+void reload_begin(struct supervisor *s);           /* at SIGHUP */
+void reload_on_message(struct supervisor *s);      /* next.control can be read */
+void reload_on_child(struct supervisor *s);        /* SIGCHLD */
+void reload_on_time(struct supervisor *s, int64_t now);
+void reload_on_ready(struct supervisor *s);        /* the worker serves */
+void reload_stop(struct supervisor *s);            /* the end of all */
+
+#endif
