@@ -31,7 +31,8 @@ enum {
 enum slot_flag {
 	SLOT_EXECUTED = 1,    /* somebody executes it just now */
 	SLOT_INTERRUPTED = 2,
-	SLOT_DEATHS = 0x100,  /* counted from here on */
+	SLOT_DEATHS = 0x100,  /* deaths while it was executed, counted in the bits from here on … */
+	SLOT_SEEN = 0x10000,  /* … and from here on those while it was there, waiting */
 };
 
 struct slot {
@@ -349,7 +350,7 @@ static int verdict(struct journal *j, struct replay what)
 		return 0;
 	in = (const void *)j->file->slots[what.slot].data;
 	flags = atomic_load(&j->file->slots[what.slot].flags);
-	if (flags / SLOT_DEATHS >= JOURNAL_DEATHS_MAX)
+	if (flags / SLOT_SEEN >= JOURNAL_SEEN_MAX || flags % SLOT_SEEN / SLOT_DEATHS >= JOURNAL_DEATHS_MAX)
 		return -EIO;
 	/* Nothing else than an open waits for what may take long. */
 	return flags & SLOT_INTERRUPTED && in->opcode == FUSE_OPEN ? -EINTR : 0;
@@ -545,8 +546,10 @@ static void count_death(struct slot *s, enum journal_death death)
 
 	if (death == JOURNAL_CRASHED && flags & SLOT_EXECUTED)
 		flags += SLOT_DEATHS;
+	if (death == JOURNAL_CRASHED)
+		flags += SLOT_SEEN;
 	if (death == JOURNAL_POISON)
-		flags += JOURNAL_DEATHS_MAX * SLOT_DEATHS;
+		flags += JOURNAL_SEEN_MAX * SLOT_SEEN;
 	store32(&s->flags, flags & ~(uint32_t)SLOT_EXECUTED);
 }
 

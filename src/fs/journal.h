@@ -12,7 +12,8 @@
  *
  * The successor's session gets first the INIT that the first worker got, whose answer must be the same and
  * isn't written, then what the journal holds, then what the kernel says. What had been interrupted is answered
- * EINTR at once; what was being executed in two deaths that were no SIGKILL, EIO.
+ * EINTR at once; what was being executed in two deaths that were no SIGKILL, or
+ * waited in five of them, EIO.
  *
  * Holds no secrets: names, and what is written to refresh. Not locked. Threads: any, but for attach and detach.
  */
@@ -32,7 +33,8 @@ enum {
 	JOURNAL_SLOT = 512,           /* a request with its slot's head */
 	JOURNAL_SLOTS = 2 * 4096 + 64, /* more than may be parked, opens and others, and the threads */
 	JOURNAL_BUFFERS = 16,         /* at least libfuse's threads */
-	JOURNAL_DEATHS_MAX = 2,
+	JOURNAL_DEATHS_MAX = 2,       /* crashes while it was executed: no more tries */
+	JOURNAL_SEEN_MAX = 5,         /* crashes while it waited: what it waits for may be at fault */
 };
 
 /* A new one; CLOEXEC. 0 or -errno. */

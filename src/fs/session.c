@@ -48,11 +48,31 @@ static ssize_t device_read(int fd, void *buf, size_t size, void *userdata)
 	return journal_read(fs->journal, fd, buf, size, &current_unique);
 }
 
+/* What the kernel keeps was told by a predecessor, whose settings may have been others. */
+static void forget_attributes(struct fs *fs)
+{
+	struct listing *all = catalog_list(fs->catalog);
+
+	for (size_t i = 0; all && i < all->len; i++) {
+		struct connector_attr attr;
+
+		connector_get_attr(all->items[i], &attr);
+		if (attr.cacheable)
+			fuse_lowlevel_notify_inval_inode(fs->se, connector_ino(all->items[i]), -1, 0);
+	}
+	fuse_lowlevel_notify_inval_inode(fs->se, FS_INO_ROOT, -1, 0);
+	listing_unref(all);
+}
+
 static void say_ready(void *arg)
 {
 	struct fs *fs = arg;
 
-	if (!atomic_load(&fs->stopping) && fs->ready)
+	if (atomic_load(&fs->stopping))
+		return;
+	if (journal_is_successor(fs->journal))
+		forget_attributes(fs);
+	if (fs->ready)
 		fs->ready(fs->arg);
 }
 
