@@ -27,9 +27,9 @@ enum { FILE_STAMP_COARSE_MS = 20 };
  * errors are -errno; -EDEADLK by the name alone for our own mount. May block on a remote file system. */
 int file_stamp_take(const char *path, struct file_stamp *ret);
 /* The same, but it never waits (so it asks for no mountpoint either): -EAGAIN where the kernel would have
- * to ask a file system for what it doesn't have in memory. So for any thread, also for a path that may have come to lead to a file
- * system that hangs. What was read a moment ago is in memory, as a rule; so -EAGAIN means: read it.
- * (Before Linux 5.12, which can't say what it has in memory, it is file_stamp_take.) */
+ * to ask a file system for what it doesn't have in memory. So for any thread, also for a path that may
+ * have come to lead to a file system that hangs. What was read a moment ago is in memory, as a rule; so
+ * -EAGAIN means: read it. (Before Linux 5.12, which can't say what it has in memory, it is file_stamp_take.) */
 int file_stamp_peek(const char *path, struct file_stamp *ret);
 bool file_stamp_equal(const struct file_stamp *a, const struct file_stamp *b);
 /* Was the ctime younger than FILE_STAMP_COARSE_MS at real_ns? Then read again later. */

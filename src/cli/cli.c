@@ -30,6 +30,7 @@ static const char usage[] =
 	"       connectfs render  [-s KEY=VALUE]... SOURCE CONNECTOR\n"
 	"       connectfs status  [--json] [--watch] MOUNTPOINT\n"
 	"       connectfs refresh [--leases] MOUNTPOINT [CONNECTOR...]\n"
+	"       connectfs reload  MOUNTPOINT\n"
 	"       connectfs --help | --version\n"
 	"\n"
 	"Shows Kafka Connect connectors as files, with their secrets filled in.\n"
