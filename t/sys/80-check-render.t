@@ -106,7 +106,7 @@ for my $c (
 	is($r->{out}, '', '… nothing on standard output');
 }
 # Reserved words
-for my $verb (qw(reload restart)) {
+for my $verb (qw(restart)) {
 	$r = run($cfs, $verb, $src, { timeout => 15 });
 	is($r->{status}, 2, "$verb belongs to later: exit status 2");
 }
