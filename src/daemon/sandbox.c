@@ -23,11 +23,11 @@
 enum { SYMLINKS_MAX = 40 }; /* as the kernel */
 
 #if defined(WITH_SANITIZERS)
-static const char seccomp_left_out[] = "this build has sanitizers, which need other system calls";
+static const char *const seccomp_left_out = "this build has sanitizers, which need other system calls";
 #elif defined(WITH_COVERAGE)
-static const char seccomp_left_out[] = "this build writes files at its end, to count lines";
+static const char *const seccomp_left_out = "this build writes files at its end, to count lines";
 #else
-static const char *const seccomp_left_out;
+static const char *const seccomp_left_out = NULL;
 #endif
 
 #ifdef WITH_COVERAGE
