@@ -121,7 +121,7 @@ for my $try (['make', "$d/secret/made"], ['append', $file], ['append', $outside]
 			$m->stop;
 			next;
 		}
-		is(errno_name($errno // 0), 'ECONNABORTED', '… the reader sees the worker die');
+		is(errno_name($errno // 0), 'EIO', '… the reader gets an error, after the second death by the same request');
 		eventually(sub { my $p = eval { $m->pids }; $p && $p->{worker} && $p->{worker} != $before }, 15, '… another one comes');
 		cmp_ok(scalar $m->log_lines(qr/worker died.*(?:signal 31|Bad system call)/), '>=', 1, '… the log says of what it died');
 		eventually(sub { my ($b) = $m->cat('good.properties'); ($b // '') eq "password=four\n" }, 10, '… the mount works again');
