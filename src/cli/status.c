@@ -410,24 +410,23 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 	}
 }
 
-/* What keeps a fault from doing harm, and is not in force; one line. Of memory the summary tells. */
+/* What keeps a fault from doing harm, and is not in force; a line each. Of memory the summary tells. */
 static void add_lacking(struct buf *out, json_t *protections)
 {
-	static const char title[] = "not in force: ";
 	const char *name;
 	struct buf line;
 	json_t *p;
 
-	buf_init(&line, 65536);
-	json_object_foreach(protections, name, p)
-		if (json_is_false(json_object_get(p, "in_force")) && strcmp(name, "memory_lock") != 0)
-			buf_addf(&line, "%s%s: %s", line.len ? "; " : "", name, text_of(p, "why"));
-	if (line.len) {
-		buf_add_str(out, title);
-		add_cut(out, line.data, COLUMNS - (sizeof(title) - 1), false);
+	json_object_foreach(protections, name, p) {
+		if (!json_is_false(json_object_get(p, "in_force")) || strcmp(name, "memory_lock") == 0)
+			continue;
+		buf_init(&line, 65536);
+		buf_addf(&line, "not in force: %s: %s", name, text_of(p, "why"));
+		if (line.data)
+			add_cut(out, line.data, COLUMNS, false);
 		buf_add_char(out, '\n');
+		buf_free(&line);
 	}
-	buf_free(&line);
 }
 
 static bool any_broken(json_t *connectors)

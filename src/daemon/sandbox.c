@@ -370,7 +370,9 @@ static void enter_files(struct sandbox *s, int abi)
 		tell(s, SANDBOX_FILES, "not confined, set allowed.paths");
 	else
 		tell(s, SANDBOX_FILES, NULL);
-	s->by_choice[SANDBOX_FILES] = !err && s->everywhere;
+	s->causes[SANDBOX_FILES] = !err && s->everywhere ? SANDBOX_SETTINGS : LANDLOCK_LEFT_OUT ? SANDBOX_BUILD :
+	                           SANDBOX_KERNEL;
+	s->causes[SANDBOX_NETWORK] = LANDLOCK_LEFT_OUT ? SANDBOX_BUILD : SANDBOX_KERNEL;
 	tell(s, SANDBOX_NETWORK, err ? landlock_why(err) : abi < 4 ?
 	     "not confined: Landlock of this kernel knows files only" : NULL);
 }
@@ -381,7 +383,7 @@ static int missing(const struct sandbox *s, struct error *ret_err)
 	size_t len = 0;
 
 	for (int i = 0; i < SANDBOX_PARTS && len < sizeof(text); i++)
-		if (s->lacks[i][0] && !s->by_choice[i])
+		if (s->lacks[i][0] && s->causes[i] != SANDBOX_SETTINGS)
 			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s: %s", len ? "; " : "",
 			                        sandbox_part_name((enum sandbox_part)i), s->lacks[i]);
 	if (!text[0])
@@ -403,8 +405,9 @@ int sandbox_enter(struct sandbox *s, bool require, struct error *ret_err)
 		tell(s, SANDBOX_NOT_DUMPABLE, NULL);
 	if (seccomp_left_out) {
 		tell(s, SANDBOX_SECCOMP, seccomp_left_out);
+		s->causes[SANDBOX_SECCOMP] = SANDBOX_BUILD;
 	} else {
-		err = filter_worker(s->by_choice[SANDBOX_FILES] || !s->lacks[SANDBOX_FILES][0]);
+		err = filter_worker(s->causes[SANDBOX_FILES] == SANDBOX_SETTINGS || !s->lacks[SANDBOX_FILES][0]);
 		if (err == -ENOMEM)
 			return error_set(ret_err, ENOMEM, "out of memory");
 		tell(s, SANDBOX_SECCOMP, !err ? NULL : err == -ENOSYS || err == -EINVAL ?

@@ -36,11 +36,18 @@ enum sandbox_part {
 	SANDBOX_PARTS,
 };
 
+/* Why it is lacking. */
+enum sandbox_cause {
+	SANDBOX_KERNEL,
+	SANDBOX_BUILD,    /* sanitizers, coverage */
+	SANDBOX_SETTINGS, /* they want it so */
+};
+
 enum { SANDBOX_WHY_SIZE = 128, SANDBOX_DIRS_MAX = 1024 };
 
 struct sandbox {
 	char lacks[SANDBOX_PARTS][SANDBOX_WHY_SIZE]; /* "": in force; else why not */
-	bool by_choice[SANDBOX_PARTS];               /* … and the settings want it so */
+	enum sandbox_cause causes[SANDBOX_PARTS];
 	bool everywhere;                             /* "/" is allowed */
 	int *dirs;                                   /* O_PATH descriptors */
 	size_t n_dirs;
@@ -71,7 +78,7 @@ int sandbox_allow(struct sandbox *s, const char *path);
 
 /*
  * Enters Landlock and seccomp, as they are to be for the worker; what programs in general read is
- * allowed here. require: what the kernel or the build lacks is -ENOTSUP with a sentence that names all of it;
+ * allowed here. require: what is lacking by kernel or build is -ENOTSUP with a sentence that names all of it;
  * by then the process may be confined already, and can only end. Else 0 or -ENOMEM.
  */
 int sandbox_enter(struct sandbox *s, bool require, struct error *ret_err);

@@ -494,7 +494,7 @@ static void allow_path(void *arg, const char *path)
 		log_warn("it can't be read from now on", "path", path, "error", strerror(-err), NULL);
 }
 
-/* What is not in force is told once here, and by the status. 0 or an exit status. */
+/* What the kernel lacks is told once here; all that is not in force, by the status. 0 or an exit status. */
 static int confine(struct worker *w)
 {
 	struct sandbox *s = &w->sandbox;
@@ -510,7 +510,7 @@ static int confine(struct worker *w)
 		const char *name = sandbox_part_name((enum sandbox_part)i), *why = s->lacks[i];
 
 		w->protections[i] = (struct engine_protection){ name, *why ? why : NULL };
-		if (*why && !s->by_choice[i])
+		if (*why && s->causes[i] == SANDBOX_KERNEL)
 			log_warn("a protection is not in force", "protection", name, "why", why, NULL);
 	}
 	return 0;

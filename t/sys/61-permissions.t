@@ -1,6 +1,7 @@
 # Owner, group, mode, allow_other.
 use strict;
 use warnings;
+no warnings "portable"; # capabilities have 64 bits
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use ConnectFS::Test;

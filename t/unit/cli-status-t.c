@@ -129,7 +129,8 @@ static void test_protections(void **state)
 	buf_init(&out, 1 << 20);
 	assert_int_equal(cli_status_table(slice_str(json), false, NOW, &out, &broken), 0);
 	assert_false(broken);
-	assert_non_null(strstr(out.data, "\nnot in force: files: not confined, set allowed.paths; network: no?thing\n"));
+	assert_non_null(strstr(out.data, "\nnot in force: files: not confined, set allowed.paths\n"
+	                                "not in force: network: no?thing\n"));
 	buf_free(&out);
 }
 

@@ -262,7 +262,7 @@ static int everywhere(void)
 	CHECK(sandbox_allow(&sandbox, "/") == 0);
 	enter();
 	CHECK(strcmp(sandbox.lacks[SANDBOX_FILES], "not confined, set allowed.paths") == 0);
-	CHECK(sandbox.by_choice[SANDBOX_FILES]);
+	CHECK(sandbox.causes[SANDBOX_FILES] == SANDBOX_SETTINGS);
 	CHECK(reads(at("out/file")) == 0);
 	CHECK(reads("/etc/passwd") == 0);
 	return 0;
