@@ -43,6 +43,7 @@ struct slow {
 	const struct provider_env *env;
 	char *control;
 	long delay_ms;
+	int log; /* opened before the worker keeps itself from writing */
 };
 
 struct slow_fetch {
@@ -82,7 +83,7 @@ static int error_by_name(const char *name)
 
 static void note(const struct slow *s, const char *what, const struct fetch *f, bool with_fields)
 {
-	char path[4096], *line = NULL;
+	char *line = NULL;
 	size_t size = 0;
 	FILE *m = open_memstream(&line, &size);
 
@@ -93,13 +94,8 @@ static void note(const struct slow *s, const char *what, const struct fetch *f, 
 		fprintf(m, "%s%.*s", i ? "," : " ", SLICE_FMT(f->fields[i]));
 	fputc('\n', m);
 	fclose(m);
-	snprintf(path, sizeof(path), "%s/log", s->control);
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-	if (fd >= 0) {
-		if (write(fd, line, size) < 0)
-			perror("slow provider: log");
-		close(fd);
-	}
+	if (s->log >= 0 && write(s->log, line, size) < 0)
+		perror("slow provider: log");
 	free(line);
 }
 
@@ -260,6 +256,8 @@ static void slow_close(void *self)
 {
 	struct slow *s = self;
 
+	if (s->log >= 0)
+		close(s->log);
 	free(s->control);
 	free(s);
 }
@@ -268,6 +266,7 @@ static int slow_open(const struct provider_env *env, const char *class_name, con
                      void **ret_self, const char **ret_param, struct error *ret_err)
 {
 	const char *control = strmap_get_str(params, "control"), *delay = strmap_get_str(params, "delay.ms");
+	char path[4096];
 	struct slow *s;
 
 	(void)class_name;
@@ -284,9 +283,18 @@ static int slow_open(const struct provider_env *env, const char *class_name, con
 		free(s);
 		return -ENOMEM;
 	}
+	snprintf(path, sizeof(path), "%s/log", control);
+	s->log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 	*ret_param = NULL;
 	*ret_self = s;
 	return 0;
+}
+
+static void slow_reads(void *self, void (*add)(void *arg, const char *path), void *arg)
+{
+	struct slow *s = self;
+
+	add(arg, s->control);
 }
 
 static const char *const slow_classes[] = { "org.example.SlowConfigProvider", NULL };
@@ -296,6 +304,7 @@ static const struct provider_ops provider_slow = {
 	.classes = slow_classes,
 	.open = slow_open,
 	.map = slow_map,
+	.reads = slow_reads,
 	.fetch = slow_fetch_start,
 	.cancel = slow_cancel,
 	.close = slow_close,

@@ -413,6 +413,25 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 	}
 }
 
+/* What keeps a fault from doing harm, and is not in force; a line each. Of memory the summary tells. */
+static void add_lacking(struct buf *out, json_t *protections)
+{
+	const char *name;
+	struct buf line;
+	json_t *p;
+
+	json_object_foreach(protections, name, p) {
+		if (!json_is_false(json_object_get(p, "in_force")) || strcmp(name, "memory_lock") == 0)
+			continue;
+		buf_init(&line, 65536);
+		buf_addf(&line, "not in force: %s: %s", name, text_of(p, "why"));
+		if (line.data)
+			add_cut(out, line.data, COLUMNS, false);
+		buf_add_char(out, '\n');
+		buf_free(&line);
+	}
+}
+
 static bool any_broken(json_t *connectors)
 {
 	json_t *c;
@@ -444,6 +463,7 @@ int cli_status_table(struct slice json, bool colour, int64_t now_ns, struct buf 
 		buf_add_char(out, '\n');
 	}
 	add_summary(out, root, now_ns);
+	add_lacking(out, json_object_get(root, "protections"));
 	*ret_broken = any_broken(connectors);
 	json_decref(root);
 	return out->err;

@@ -138,6 +138,17 @@ void engine_set_processes(struct engine *e, const struct engine_processes *p)
 	e->processes.mountpoint = copy;
 }
 
+void engine_reads(struct engine *e, void (*add)(void *arg, const char *path), void *arg)
+{
+	add(arg, e->settings->directory);
+	for (size_t i = 0; i < resolver_n_providers(e->resolver); i++) {
+		const struct provider_instance *p = resolver_provider(e->resolver, i);
+
+		if (p->ops && p->ops->reads)
+			p->ops->reads(p->self, add, arg);
+	}
+}
+
 /* ---- names ---- */
 
 struct connector *engine_find(struct engine *e, const char *name, struct error *ret_err)

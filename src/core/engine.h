@@ -54,12 +54,24 @@ struct catalog *engine_catalog(struct engine *e);             /* any thread */
 const struct settings *engine_settings(const struct engine *e); /* any thread */
 struct stats *engine_stats(struct engine *e);                  /* any thread */
 
-/* What the daemon knows and the status shows; copied. */
+/* Calls add for each directory or file that is read from now on, "/" where that can be any: of the store
+ * and the providers. Before engine_start. */
+void engine_reads(struct engine *e, void (*add)(void *arg, const char *path), void *arg);
+
+/* What keeps a fault of the worker's from doing harm, for the status. */
+struct engine_protection {
+	const char *name;
+	const char *lacks; /* why it is not in force, NULL: it is */
+};
+
+/* What the daemon knows and the status shows; copied, but for the protections, which outlive the engine. */
 struct engine_processes {
 	int supervisor, worker, notifier; /* process ids, 0: none */
 	const char *mountpoint;
 	int64_t started_ns;               /* real time */
 	unsigned long worker_restarts;
+	const struct engine_protection *protections;
+	size_t n_protections;
 };
 void engine_set_processes(struct engine *e, const struct engine_processes *p);
 

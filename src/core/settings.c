@@ -231,6 +231,16 @@ static int parse_lock(struct loader *l, const struct key_def *def, const struct 
 	return 0;
 }
 
+static int parse_sandbox(struct loader *l, const struct key_def *def, const struct entry *e, const char *value,
+                         void *base)
+{
+	if (strcmp(value, "try") == 0 || strcmp(value, "require") == 0)
+		*(bool *)field(base, def->offset) = strcmp(value, "require") == 0;
+	else
+		bad(l, e, "'%s' is neither try nor require", value);
+	return 0;
+}
+
 static int parse_level(struct loader *l, const struct key_def *def, const struct entry *e, const char *value,
                        void *base)
 {
@@ -412,6 +422,7 @@ static const struct key_def own_keys[] = {
 	{ "unresolved", parse_unresolved, IN(unresolved_keep), 0, 0, 0, NULL },
 	{ "notify", parse_notify, IN(notify), 0, 0, 0, NULL },
 	{ "memory.lock", parse_lock, IN(lock), 0, 0, 0, NULL },
+	{ "sandbox", parse_sandbox, IN(sandbox_required), 0, 0, 0, NULL },
 	{ "run.user", parse_user, IN(run_user), IN(run_user_set), 0, 0, NULL },
 	{ "run.group", parse_group, IN(run_group), IN(run_group_set), 0, 0, NULL },
 	{ "log.level", parse_level, IN(log_level), 0, 0, 0, NULL },

@@ -56,6 +56,7 @@ struct settings {
 	bool unresolved_keep;
 	unsigned notify; /* enum notify_events; 0: "none" */
 	enum secmem_lock lock;
+	bool sandbox_required; /* connectfs.sandbox=require */
 	uid_t run_user;  /* of the worker; see run_user_set */
 	gid_t run_group;
 	bool run_user_set, run_group_set;

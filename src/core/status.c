@@ -184,6 +184,27 @@ static json_t *keep_json(const struct engine *e)
 	return o;
 }
 
+static json_t *protection_json(const char *lacks)
+{
+	json_t *o = json_object();
+
+	set(o, "in_force", json_boolean(!lacks));
+	set(o, "why", json_str_or_null(lacks));
+	return o;
+}
+
+static json_t *protections_json(const struct engine_processes *p)
+{
+	struct secmem_stats m;
+	json_t *o = json_object();
+
+	for (size_t i = 0; i < p->n_protections; i++)
+		set(o, p->protections[i].name, protection_json(p->protections[i].lacks));
+	secmem_get_stats(&m);
+	set(o, "memory_lock", protection_json(m.lock_errno ? strerror(m.lock_errno) : NULL));
+	return o;
+}
+
 void listing_count_states(const struct listing *all, size_t counts[CONNECTOR_N_STATES])
 {
 	memset(counts, 0, CONNECTOR_N_STATES * sizeof(counts[0]));
@@ -219,6 +240,7 @@ static json_t *head_json(struct engine *e, struct listing *all)
 	set(o, "parked", json_integer(atomic_load(&e->stats.parked)));
 	set(o, "memory", memory_json());
 	set(o, "keep", keep_json(e));
+	set(o, "protections", protections_json(p));
 	set(o, "connectors_by_state", states_json(all));
 	return o;
 }

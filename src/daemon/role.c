@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "daemon/control.h"
 #include "daemon/daemon.h"
+#include "daemon/sandbox.h"
 #include "fs/notifier.h"
 
 enum {
@@ -57,9 +58,13 @@ static bool is_journal(const struct stat *st)
 	       ino == st->st_ino;
 }
 
-void role_detach_stdio(void)
+int role_open_null(void)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	return open("/dev/null", O_RDWR | O_CLOEXEC);
+}
+
+void role_detach_stdio_to(int null)
+{
 	struct stat st;
 	bool keep = false;
 
@@ -74,6 +79,11 @@ void role_detach_stdio(void)
 		dup2(null, STDERR_FILENO);
 	if (null > STDERR_FILENO)
 		close(null);
+}
+
+void role_detach_stdio(void)
+{
+	role_detach_stdio_to(role_open_null());
 }
 
 /* The environment of a role that needs none: only what makes the program start and a sanitizer
@@ -210,7 +220,7 @@ static int notifier_role(int argc, char **argv)
 		return 2;
 	}
 	log_set_role("notifier");
-	return notifier_main(ROLE_SOCKET, uid, gid);
+	return notifier_main(ROLE_SOCKET, uid, gid, sandbox_enter_notifier);
 }
 
 int daemon_role(int argc, char **argv)

@@ -49,6 +49,10 @@ int role_start(int exe, const struct role *role, pid_t *ret_pid);
  * well, unless it is the journal or a file: nobody reads a terminal later, and who reads a pipe
  * waits for its end. */
 void role_detach_stdio(void);
+/* The same in two steps, for who can't open anything by then: /dev/null (CLOEXEC; -1: there is none), and
+ * what becomes of it, which closes it. */
+int role_open_null(void);
+void role_detach_stdio_to(int null);
 
 /* Blocks the signals for this thread and those that it starts, and gives a signalfd (non-blocking,
  * CLOEXEC) of them. SIGPIPE is ignored from here on. 0 or -errno. */

@@ -1,6 +1,6 @@
 /*
- * The worker's frame: takes on its user, reads the settings, runs engine and file system on
- * one loop, and does what the supervisor says (control.h).
+ * The worker's frame: reads the settings, takes on its user, opens what lies outside of its sandbox and
+ * enters that, then runs engine and file system on one loop, and does what the supervisor says (control.h).
  */
 #include <errno.h>
 #include <grp.h>
@@ -27,6 +27,7 @@
 #include "core/settings.h"
 #include "daemon/control.h"
 #include "daemon/role.h"
+#include "daemon/sandbox.h"
 #include "fs/fs.h"
 
 enum {
@@ -54,6 +55,9 @@ struct worker {
 	int keep_fd, journal_fd;
 	struct keep *keep;
 	struct loop_timer *alive;
+	struct sandbox sandbox;
+	struct engine_protection protections[SANDBOX_PARTS];
+	int null;         /* /dev/null, for role_detach_stdio_to */
 	bool configured, ended;
 	int status;
 };
@@ -171,13 +175,14 @@ static int settle_owner(struct worker *w)
 	return 0;
 }
 
-/* setgroups, gid and uid of run.user, for good. */
+/* setgroups, gid and uid of run.user, for good. The capabilities stay permitted, and are dropped next. */
 static int take_on_user(uid_t uid, gid_t gid, bool user_set)
 {
 	struct passwd *p = user_set ? getpwuid(uid) : NULL;
 
 	if ((p ? initgroups(p->pw_name, gid) : setgroups(1, &gid)) != 0 || setresgid(gid, gid, gid) != 0 ||
-	    setresuid(uid, uid, uid) != 0)
+	    prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0 || setresuid(uid, uid, uid) != 0 ||
+	    prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0)
 		return -errno;
 	return 0;
 }
@@ -205,11 +210,13 @@ static int drop_privileges(struct worker *w)
 	if (err)
 		return fail(w, 2, "connectfs.run.user: can't become user %u, group %u: %s", (unsigned)uid,
 		            (unsigned)gid, strerror(-err));
+	err = sandbox_drop_capabilities(&w->sandbox);
+	if (err && w->uid == 0)
+		return fail(w, 2, "can't drop the capabilities: %s", strerror(-err));
 	/* A change of user makes us dumpable again, and forgets the parent's death signal. */
 	err = secmem_harden_process();
 	if (err)
 		return fail(w, 2, "can't protect the process's memory: %s", strerror(-err));
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	return 0;
 }
@@ -281,8 +288,9 @@ static void on_ready(void *arg)
 		end(w, ROLE_EXIT_FAILED);
 		return;
 	}
-	if (w->detach)
-		role_detach_stdio();
+	if (w->null >= 0)
+		role_detach_stdio_to(w->null);
+	w->null = -1;
 }
 
 static void on_ended(void *arg, int err)
@@ -479,6 +487,37 @@ static void on_signal(int fd, void *arg)
 
 /* ---- Life ------------------------------------------------------------------------------ */
 
+static void allow_path(void *arg, const char *path)
+{
+	struct worker *w = arg;
+	int err = sandbox_allow(&w->sandbox, path);
+
+	if (err)
+		log_warn("it can't be read from now on", "path", path, "error", strerror(-err), NULL);
+}
+
+/* What the kernel lacks is told once here; all that is not in force, by the status. 0 or an exit status. */
+static int confine(struct worker *w)
+{
+	struct sandbox *s = &w->sandbox;
+	struct error err = ERROR_INIT;
+
+	if (w->detach)
+		w->null = role_open_null();
+	engine_reads(w->engine, allow_path, w);
+	if (sandbox_enter(s, w->settings->sandbox_required, &err) != 0)
+		return fail(w, 2, "connectfs.sandbox%s: %s", w->settings->sandbox_required ? "=require" : "",
+		            err.text);
+	for (int i = 0; i < SANDBOX_PARTS; i++) {
+		const char *name = sandbox_part_name((enum sandbox_part)i), *why = s->lacks[i];
+
+		w->protections[i] = (struct engine_protection){ name, *why ? why : NULL };
+		if (*why && s->causes[i] == SANDBOX_KERNEL)
+			log_warn("a protection is not in force", "protection", name, "why", why, NULL);
+	}
+	return 0;
+}
+
 static int start_engine(struct worker *w)
 {
 	struct report report = REPORT_INIT;
@@ -508,11 +547,13 @@ static int start_engine(struct worker *w)
 	else
 		log_warnings(&report);
 	report_done(&report);
+	if (!status)
+		status = confine(w);
 	if (status)
 		return status;
 	w->processes = (struct engine_processes){
 		.supervisor = getppid(), .worker = getpid(), .mountpoint = w->mountpoint,
-		.started_ns = clock_real_ns(),
+		.started_ns = clock_real_ns(), .protections = w->protections, .n_protections = SANDBOX_PARTS,
 	};
 	engine_set_processes(w->engine, &w->processes);
 	engine_await_keep(w->engine);
@@ -547,6 +588,7 @@ static void release(struct worker *w)
 		free(w->overrides[i].value);
 	}
 	free(w->overrides);
+	sandbox_done(&w->sandbox);
 	if (w->signal_fd >= 0)
 		close(w->signal_fd);
 	alarm(0);
@@ -555,9 +597,10 @@ static void release(struct worker *w)
 int worker_main(int argc, char **argv)
 {
 	struct worker w = { .uid = getuid(), .gid = getgid(), .signal_fd = -1, .keep_fd = -1,
-		            .journal_fd = -1 };
+		            .journal_fd = -1, .null = -1 };
 	int err;
 
+	sandbox_init(&w.sandbox);
 	log_set_role("worker");
 	umask(077);
 	err = secmem_harden_process();

@@ -158,7 +158,7 @@ static int become(uid_t uid, gid_t gid)
 	return secmem_harden_process();
 }
 
-int notifier_main(int socket, uint32_t uid, uint32_t gid)
+int notifier_main(int socket, uint32_t uid, uint32_t gid, int (*confine)(void))
 {
 	struct notifier n = { .socket = socket };
 	struct notifier_request *r = malloc(sizeof *r);
@@ -166,7 +166,8 @@ int notifier_main(int socket, uint32_t uid, uint32_t gid)
 
 	signal(SIGTERM, SIG_DFL);
 	close_others(socket);
-	if (!r || secmem_harden_process() < 0 || chdir("/") < 0 || become(uid, gid))
+	if (!r || secmem_harden_process() < 0 || chdir("/") < 0 || become(uid, gid) ||
+	    (confine && confine()))
 		goto out;
 	status = EXIT_SUCCESS;
 	if (receive(&n, r, 0) != 1)

@@ -37,7 +37,8 @@ struct notifier_answer {
 };
 
 /* The role: runs until the socket ends. uid, gid: of the owner of the files, taken on first when
- * root. Returns the exit status. */
-int notifier_main(int socket, uint32_t uid, uint32_t gid);
+ * root. confine (NULL allowed) is called after that and before the first message is read, and gives up
+ * what the rest does not need; 0, or the notifier ends. Returns the exit status. */
+int notifier_main(int socket, uint32_t uid, uint32_t gid, int (*confine)(void));
 
 #endif

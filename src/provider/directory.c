@@ -274,6 +274,7 @@ const struct provider_ops provider_directory = {
 	.classes = classes,
 	.open = directory_open,
 	.map = filejob_map,
+	.reads = filejob_reads,
 	.fetch = filejob_fetch,
 	.cancel = filejob_cancel,
 	.close = filejob_close,

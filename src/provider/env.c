@@ -483,6 +483,15 @@ static int env_open(const struct provider_env *env, const char *class_name, cons
 	return 0;
 }
 
+/* With a file: the directory in which it lies, as the worker has it. */
+static void env_reads(void *self, void (*add)(void *arg, const char *path), void *arg)
+{
+	struct env_self *s = self;
+
+	if (s->file)
+		add(arg, s->file);
+}
+
 static const char *const classes[] = {
 	"org.apache.kafka.common.config.provider.EnvVarConfigProvider",
 	NULL,
@@ -493,6 +502,7 @@ const struct provider_ops provider_env_var = {
 	.classes = classes,
 	.open = env_open,
 	.map = env_map,
+	.reads = env_reads,
 	.fetch = env_fetch,
 	.cancel = env_cancel,
 	.close = filejob_close,

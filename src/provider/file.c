@@ -153,6 +153,7 @@ const struct provider_ops provider_file = {
 	.classes = classes,
 	.open = file_open,
 	.map = filejob_map,
+	.reads = filejob_reads,
 	.fetch = filejob_fetch,
 	.cancel = filejob_cancel,
 	.close = filejob_close,

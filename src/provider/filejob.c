@@ -161,6 +161,16 @@ int filejob_map(void *self, struct slice path, struct slice key, struct buf *ret
 	return r < 0 ? error_set(ret_err, EIO, "the path or the key is too long") : 0;
 }
 
+void filejob_reads(void *self, void (*add)(void *arg, const char *path), void *arg)
+{
+	struct filejob_conf *c = self;
+
+	if (c->allowed.unrestricted)
+		add(arg, "/");
+	for (size_t i = 0; i < c->allowed.len; i++)
+		add(arg, c->allowed.entries[i]);
+}
+
 struct filejob *filejob_new(struct filejob_conf *c, const struct fetch *f)
 {
 	struct filejob *j = calloc(1, sizeof(*j));

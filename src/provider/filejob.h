@@ -66,6 +66,8 @@ void filejob_close(void *self);
  * allowed.paths holds (as Kafka does). */
 int filejob_map(void *self, struct slice path, struct slice key, struct buf *ret_id, struct buf *ret_field,
                 struct error *ret_err);
+/* provider_ops' reads: what allowed.paths says. */
+void filejob_reads(void *self, void (*add)(void *arg, const char *path), void *arg);
 /* A job that no pool runs (its caller does): NULL out of memory. */
 struct filejob *filejob_new(struct filejob_conf *c, const struct fetch *f);
 void filejob_free(void *job);

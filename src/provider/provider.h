@@ -86,6 +86,9 @@ struct provider_ops {
 	 */
 	int (*map)(void *self, struct slice path, struct slice key, struct buf *ret_id,
 	           struct buf *ret_field, struct error *ret_err);
+	/* Calls add for each file or directory that its fetches may read, "/" where that can be any: the worker keeps
+	 * itself from all others. Right after open. NULL: they read none. */
+	void (*reads)(void *self, void (*add)(void *arg, const char *path), void *arg);
 	/* Starts a fetch. 0, or -ENOMEM (then done is not called). */
 	int (*fetch)(void *self, struct fetch *f);
 	/* After it done is not called, and the provider touches f no more. */

@@ -113,6 +113,27 @@ static void test_width(void **state)
 	}
 }
 
+/* Of memory the summary has told. */
+static void test_protections(void **state)
+{
+	static const char json[] =
+		"{\"connectors\":[],\"secrets\":[],\"protections\":{"
+		"\"seccomp\":{\"in_force\":true,\"why\":null},"
+		"\"files\":{\"in_force\":false,\"why\":\"not confined, set allowed.paths\"},"
+		"\"network\":{\"in_force\":false,\"why\":\"no\\u001bthing\"},"
+		"\"memory_lock\":{\"in_force\":false,\"why\":\"Cannot allocate memory\"}}}";
+	struct buf out;
+	bool broken;
+
+	(void)state;
+	buf_init(&out, 1 << 20);
+	assert_int_equal(cli_status_table(slice_str(json), false, NOW, &out, &broken), 0);
+	assert_false(broken);
+	assert_non_null(strstr(out.data, "\nnot in force: files: not confined, set allowed.paths\n"
+	                                "not in force: network: no?thing\n"));
+	buf_free(&out);
+}
+
 static void test_colour(void **state)
 {
 	struct buf out;
@@ -149,6 +170,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table),
 		cmocka_unit_test(test_width),
+		cmocka_unit_test(test_protections),
 		cmocka_unit_test(test_colour),
 		cmocka_unit_test(test_others),
 	};

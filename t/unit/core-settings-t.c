@@ -119,6 +119,8 @@ static const struct bad {
 	  "them, or none\n" },
 	{ STORE "connectfs.memory.lock=no\n",
 	  "c.properties:2: connectfs.memory.lock: 'no' is neither try nor require\n" },
+	{ STORE "connectfs.sandbox=off\n",
+	  "c.properties:2: connectfs.sandbox: 'off' is neither try nor require\n" },
 	{ STORE "connectfs.log.level=trace\n",
 	  "c.properties:2: connectfs.log.level: 'trace' is none of error, warn, info, debug\n" },
 	{ STORE "connectfs.owner=no-such-user\n",
@@ -218,6 +220,7 @@ static void test_defaults(void **state)
 	assert_false(s->warm || s->unresolved_keep || s->owner_set || s->group_set || s->run_user_set);
 	assert_int_equal(s->notify, NOTIFY_MODIFY | NOTIFY_ATTRIB);
 	assert_int_equal(s->lock, SECMEM_LOCK_TRY);
+	assert_false(s->sandbox_required);
 	assert_int_equal(s->log_level, LOG_LEVEL_INFO);
 	settings_free(s);
 }
@@ -235,6 +238,7 @@ static void test_all_keys(void **state)
 	           "connectfs.wait.ms=1\nconnectfs.warm=TRUE\nconnectfs.settle.ms=0\n"
 	           "connectfs.unresolved=keep\n"
 	           "connectfs.notify=attrib\nconnectfs.memory.lock=require\nconnectfs.run.user=0\n"
+	           "connectfs.sandbox=require\n"
 	           "connectfs.run.group=root\nconnectfs.log.level=debug\n");
 	assert_int_equal(load(file, NULL, 0, &s, &text), 0);
 	assert_string_equal(text, "");
@@ -253,6 +257,7 @@ static void test_all_keys(void **state)
 	assert_true(s->warm && s->unresolved_keep);
 	assert_int_equal(s->notify, NOTIFY_ATTRIB);
 	assert_int_equal(s->lock, SECMEM_LOCK_REQUIRE);
+	assert_true(s->sandbox_required);
 	assert_int_equal(s->log_level, LOG_LEVEL_DEBUG);
 	settings_free(s);
 }

@@ -76,13 +76,17 @@ static void assert_secret(const json_t *s)
 
 static void assert_root(const json_t *root)
 {
+	const char *name;
 	size_t i;
 	json_t *v;
 
 	MEMBERS(root, "version", "s", "mountpoint", "S", "source", "s", "started", "S", "supervisor", "i", "worker", "i",
 	        "notifier", "i", "worker_restarts", "i", "open_files", "i", "parked", "i", "memory", "o", "keep", "N",
+	        "protections", "o",
 	        "connectors_by_state", "o", "connectors", "a", "secrets", "a", "providers", "a");
 	MEMBERS(json_object_get(root, "memory"), "used", "i", "mapped", "i", "locked", "i", "lock_error", "S");
+	json_object_foreach(json_object_get(root, "protections"), name, v)
+		MEMBERS(v, "in_force", "b", "why", "S");
 	MEMBERS(json_object_get(root, "connectors_by_state"), "idle", "i", "ok", "i", "stale", "i", "failed", "i");
 	json_array_foreach(json_object_get(root, "connectors"), i, v)
 		assert_connector(v);
@@ -129,7 +133,8 @@ static void test_empty(void **state)
 
 static void test_members(void **state)
 {
-	struct engine_processes p = { 1, 2, 3, "/mnt", 1700000000000000000, 4 };
+	static const struct engine_protection protections[] = { { "seccomp", NULL }, { "files", "not confined" } };
+	struct engine_processes p = { 1, 2, 3, "/mnt", 1700000000000000000, 4, protections, 2 };
 	const json_t *v;
 	json_t *root;
 
@@ -157,6 +162,12 @@ static void test_members(void **state)
 	assert_int_equal(strncmp(text_of(root, "started"), "2023-11-14T22:13:20", 19), 0);
 	assert_int_equal(number_of(root, "notifier"), 3);
 	assert_int_equal(number_of(root, "worker_restarts"), 4);
+	v = json_object_get(root, "protections");
+	assert_int_equal(json_object_size(v), 3); /* and memory_lock */
+	assert_true(json_is_true(json_object_get(json_object_get(v, "seccomp"), "in_force")));
+	assert_true(json_is_null(json_object_get(json_object_get(v, "seccomp"), "why")));
+	assert_true(json_is_false(json_object_get(json_object_get(v, "files"), "in_force")));
+	assert_string_equal(text_of(json_object_get(v, "files"), "why"), "not confined");
 	assert_int_equal(number_of(json_object_get(root, "connectors_by_state"), "ok"), 3);
 	v = item(root, "connectors", "name", "idle.properties");
 	assert_string_equal(text_of(v, "connector"), "Idle");

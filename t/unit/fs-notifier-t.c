@@ -68,7 +68,7 @@ static void start(struct fixture *f, unsigned wrong_device)
 	f->pid = fork();
 	assert_true(f->pid >= 0);
 	if (f->pid == 0)
-		_exit(notifier_main(sv[1], getuid(), getgid()));
+		_exit(notifier_main(sv[1], getuid(), getgid(), NULL));
 	close(sv[1]);
 	f->socket = sv[0];
 	hello.dev_major = major(st.st_dev);
