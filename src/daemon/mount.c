@@ -28,6 +28,8 @@ enum {
 	SYMLINKS_MAX = 40,        /* as in the kernel */
 	LOCK_NAME_MAX = 200,      /* bytes of a lock file's name before it is hashed */
 	LOCK_TRIES = 100,
+	LOCK_WAIT_MS = 2000, /* for who is just ending; our end takes a second at most */
+	LOCK_RETRY_MS = 10,
 	STALE_MOUNTS_MAX = 16,
 	FUSERMOUNT_MS = 10000,    /* then it is killed: the directory's file system hangs */
 };
@@ -435,8 +437,20 @@ static int try_lock(int dir, const char *name, int *ret_fd, pid_t *ret_pid)
 	return err;
 }
 
+/* Nothing of ours is mounted there: whoever holds the lock is just ending, or beginning. */
+static bool is_passing(const char *path)
+{
+	struct mount_entry e = { .source = NULL };
+	bool passing = mount_find(path, &e) == 0 && !(e.found && e.ours);
+
+	free(e.source);
+	return passing;
+}
+
 int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_err)
 {
+	const struct timespec pause = { .tv_nsec = LOCK_RETRY_MS * 1000000 };
+	int64_t end = clock_mono_ms() + LOCK_WAIT_MS;
 	char name[NAME_MAX + 1];
 	pid_t pid = 0;
 	int dir, err = lock_directory(&dir, ret_err);
@@ -446,6 +460,11 @@ int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_
 	lock_name(path, name);
 	for (int i = 0; i < LOCK_TRIES; i++) {
 		err = try_lock(dir, name, ret_fd, &pid);
+		/* umount returns before the daemon has ended, and a mount may follow at once */
+		while (err == -EBUSY && clock_mono_ms() < end && is_passing(path)) {
+			nanosleep(&pause, NULL);
+			err = try_lock(dir, name, ret_fd, &pid);
+		}
 		if (err <= 0)
 			break;
 	}
