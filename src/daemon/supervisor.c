@@ -34,6 +34,7 @@
 #include "base/secmem.h"
 #include "daemon/control.h"
 #include "daemon/mount.h"
+#include "daemon/service.h"
 #include "fs/journal.h"
 
 enum {
@@ -71,6 +72,7 @@ struct supervisor {
 	int64_t heard_ms;         /* when the worker was last heard of */
 	bool hung;                /* and it was killed for that */
 	int report;               /* pipe to the parent in the background, until start-up is over */
+	struct service service;
 	enum phase phase;
 	bool ready_once, mounted;
 	unsigned major, minor;    /* of the mount */
@@ -298,6 +300,7 @@ static void stop(struct supervisor *s, int status)
 	s->kill_ms = clock_mono_ms() + STOP_TERM_MS;
 	s->give_up_ms = s->kill_ms + STOP_GIVE_UP_MS;
 	s->worker.again_ms = s->notifier.again_ms = 0;
+	service_stopping(&s->service);
 	unmount(s, false);
 	close_fd(&s->device);
 	if (s->control >= 0 && control_send(s->control, &m, -1) != 0)
@@ -410,6 +413,7 @@ static void on_ready(struct supervisor *s)
 		role_detach_stdio();
 	}
 	s->ready_once = true;
+	service_ready(&s->service, "serving %s from %s", s->mountpoint, s->start->source);
 	snprintf(restarts, sizeof(restarts), "%" PRIu32, s->restarts);
 	log_info(s->death == CONTROL_DEATH_NONE ? "mounted" : "serving again", "mountpoint", s->mountpoint,
 	         "source", s->start->source, "restarts", s->restarts > 0 ? restarts : NULL, NULL);
@@ -544,6 +548,7 @@ static void on_worker_death(struct supervisor *s, int status)
 			log_error("the connection was aborted; mounting anew", "mountpoint", s->mountpoint, NULL);
 			take_down(s);
 		}
+		service_status(&s->service, "the worker died (%s); starting another", how);
 		succeed(s, status, how);
 		return;
 	}
@@ -614,6 +619,7 @@ static void on_time(struct supervisor *s)
 	int64_t now = clock_mono_ms();
 	int err;
 
+	service_watchdog(&s->service, now);
 	if (s->phase == STOPPING && now >= s->kill_ms) {
 		kill_child(&s->worker, SIGKILL);
 		kill_child(&s->notifier, SIGKILL);
@@ -653,6 +659,8 @@ static int next_timeout(const struct supervisor *s)
 		at = s->notifier.again_ms;
 	if (s->phase == SERVING && s->worker.pid > 0 && !s->hung && s->heard_ms + SILENT_MS < at)
 		at = s->heard_ms + SILENT_MS;
+	if (s->service.watchdog_ms && s->service.next_ms < at)
+		at = s->service.next_ms;
 	if (at == INT64_MAX)
 		return -1;
 	left = at - clock_mono_ms();
@@ -729,6 +737,7 @@ int supervisor_run(const struct supervisor_start *start)
 
 	log_set_role("supervisor");
 	log_init();
+	service_init(&s.service, !start->background);
 	set_up(&s);
 	run(&s);
 	take_down(&s);
@@ -738,6 +747,7 @@ int supervisor_run(const struct supervisor_start *start)
 		report_start(&s);
 	close_fd(&s.signals);
 	close_fd(&s.exe);
+	service_done(&s.service);
 	free(s.failure);
 	return s.status;
 }

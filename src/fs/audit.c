@@ -150,9 +150,10 @@ static int write_open(struct audit *a, const struct audit_open *o)
 	const struct reader *r = &o->reader;
 	char version[24], uid[16], gid[16], pid[16], tid[16], unit[256];
 	bool in_unit = reader_unit(r->cgroup, unit, sizeof(unit));
+	bool known = !o->err && o->version != AUDIT_VERSION_UNKNOWN;
 	const char *name = o->err ? strerrorname_np(o->err) : "ok";
 	const struct audit_pair pairs[] = {
-		{ "msg", "open" }, { "connector", o->connector }, { "version", o->err || o->version == AUDIT_VERSION_UNKNOWN ? NULL : version },
+		{ "msg", "open" }, { "connector", o->connector }, { "version", known ? version : NULL },
 		{ "uid", uid }, { "gid", gid }, { "pid", pid }, { "tid", r->tid != r->pid ? tid : NULL },
 		{ "comm", *r->comm ? r->comm : NULL }, { "unit", in_unit ? unit : NULL },
 		{ "cgroup", !in_unit && *r->cgroup ? r->cgroup : NULL }, { "exe", *r->exe ? r->exe : NULL },
