@@ -502,6 +502,7 @@ static void succeed(struct supervisor *s, int status, const char *how)
 
 	log_error(s->hung ? "the worker hung; starting another" : "the worker died; starting another", "mountpoint",
 	          s->mountpoint, "ended", how, NULL);
+	service_status(&s->service, "the worker %s (%s); starting another", s->hung ? "hung" : "died", how);
 	log_failure(s, "the worker failed");
 	close_fd(&s->control);
 	s->restarts++;
@@ -548,7 +549,6 @@ static void on_worker_death(struct supervisor *s, int status)
 			log_error("the connection was aborted; mounting anew", "mountpoint", s->mountpoint, NULL);
 			take_down(s);
 		}
-		service_status(&s->service, "the worker died (%s); starting another", how);
 		succeed(s, status, how);
 		return;
 	}
