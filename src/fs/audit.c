@@ -15,8 +15,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fs/auditreader.h"
 #include "fs/auditsink.h"
-#include "fs/reader.h"
 
 enum {
 	QUEUE_MAX = 4096,   /* with BURST: all who may wait at the same time (FS_PARKED_MAX) are logged */
@@ -34,7 +34,7 @@ struct audit_open {
 	int err;
 	uid_t uid;
 	gid_t gid;
-	struct reader reader;
+	struct audit_reader reader;
 	char connector[256];
 };
 
@@ -101,8 +101,8 @@ struct audit_open *audit_begin(struct audit *a, const char *connector, uid_t uid
 	o->audit = a;
 	o->uid = uid;
 	o->gid = gid;
-	reader_copy(o->connector, sizeof(o->connector), connector, strlen(connector));
-	reader_look(&o->reader, pid);
+	audit_reader_copy(o->connector, sizeof(o->connector), connector, strlen(connector));
+	audit_reader_look(&o->reader, pid);
 	return o;
 }
 
@@ -147,9 +147,9 @@ static struct audit_open *take(struct audit *a)
 
 static int write_open(struct audit *a, const struct audit_open *o)
 {
-	const struct reader *r = &o->reader;
+	const struct audit_reader *r = &o->reader;
 	char version[24], uid[16], gid[16], pid[16], tid[16], unit[256];
-	bool in_unit = reader_unit(r->cgroup, unit, sizeof(unit));
+	bool in_unit = audit_reader_unit(r->cgroup, unit, sizeof(unit));
 	bool known = !o->err && o->version != AUDIT_VERSION_UNKNOWN;
 	const char *name = o->err ? strerrorname_np(o->err) : "ok";
 	const struct audit_pair pairs[] = {

@@ -11,7 +11,7 @@
  * in another pid namespace (pid=0). result is "ok" or the name of the errno; version is left out where
  * nothing was given.
  *
- * Nobody waits for it. audit_begin() reads some files of /proc (reader.h) in the FUSE thread, since the
+ * Nobody waits for it. audit_begin() reads some files of /proc (auditreader.h) in the FUSE thread, since the
  * reader is sure to be there only as long as its open has no answer. The finished line goes to a bounded
  * queue under a lock that is held for some instructions, and a thread of its own writes it (auditsink.h).
  *

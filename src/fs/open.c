@@ -405,7 +405,7 @@ static void park(struct fs *fs, fuse_req_t req, struct connector *conn, const st
 	}
 }
 
-static struct audit_open *audit_reader(struct fs *fs, fuse_req_t req, const struct connector *conn)
+static struct audit_open *begin_audit(struct fs *fs, fuse_req_t req, const struct connector *conn)
 {
 	const struct fuse_ctx *who = fuse_req_ctx(req);
 
@@ -416,7 +416,7 @@ void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_fil
 {
 	int64_t since_ns = clock_mono_ns();
 	struct connector *conn = catalog_find_ino(fs->catalog, ino);
-	struct audit_open *audit = audit_reader(fs, req, conn);
+	struct audit_open *audit = begin_audit(fs, req, conn);
 	struct snapshot *snapshot;
 	int err = 0;
 

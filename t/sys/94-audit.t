@@ -109,6 +109,17 @@ eventually(sub { my $ids = eval { $m->pids }; $ids && $ids->{worker} != $worker 
 $n = lines();
 slurp($m->path('a.properties'));
 eventually(sub { lines() > $n }, 5, '… and so does a worker that takes the place of another');
+# One that waited when the worker died
+slow_set($s, 'late', 'hold=1', ".pw=$canary");
+$p = start($cat, $m->path('late.properties'));
+ok(eventually(sub { $m->status->{parked} == 1 }, 5), 'an open waits');
+$worker = $m->pids->{worker};
+kill KILL => $worker;
+eventually(sub { my $ids = eval { $m->pids }; $ids && $ids->{worker} != $worker }, 15);
+slow_set($s, 'late', ".pw=$canary");
+ok($p->wait_end(patience(15)), '… when the worker dies');
+is($p->output, "pw=$canary\n", '… and is answered by the next one');
+one(qr/ connector=late\.properties version=\d+ .* pid=@{[$p->pid]} comm=cat .*result=ok$/, '… which writes its line');
 ok($m->stop, 'ends');
 
 # What is no regular file is refused, at once

@@ -24,8 +24,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fs/audit.h"
+#include "fs/auditreader.h"
 #include "fs/auditsink.h"
-#include "fs/reader.h"
 
 static char dir[] = "/tmp/connectfs-audit-XXXXXX";
 static char file[64], journal[64], syslog_path[64];
@@ -194,7 +194,7 @@ static void finds_the_unit(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-		assert_int_equal(reader_unit(units[i][0], unit, sizeof(unit)), units[i][1] != NULL);
+		assert_int_equal(audit_reader_unit(units[i][0], unit, sizeof(unit)), units[i][1] != NULL);
 		if (units[i][1])
 			assert_string_equal(unit, units[i][1]);
 	}

@@ -1,7 +1,7 @@
 /*
  * Who reads, from /proc.
  */
-#include "fs/reader.h"
+#include "fs/auditreader.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -40,7 +40,7 @@ static pid_t process_of(pid_t tid)
 	return at && sscanf(at, "\nTgid: %d", &pid) == 1 && pid > 0 ? pid : tid;
 }
 
-void reader_copy(char *ret, size_t size, const char *s, size_t len)
+void audit_reader_copy(char *ret, size_t size, const char *s, size_t len)
 {
 	size_t n = len < size ? len : size - 1;
 
@@ -67,15 +67,15 @@ static void read_cgroup(pid_t pid, char *ret, size_t size)
 			found = line + 3;
 	}
 	if (found && found[1])
-		reader_copy(ret, size, found, strlen(found));
+		audit_reader_copy(ret, size, found, strlen(found));
 }
 
-void reader_look(struct reader *r, pid_t tid)
+void audit_reader_look(struct audit_reader *r, pid_t tid)
 {
 	char path[64], exe[1024];
 	ssize_t n;
 
-	*r = (struct reader){ .pid = tid, .tid = tid };
+	*r = (struct audit_reader){ .pid = tid, .tid = tid };
 	if (tid <= 0)
 		return;
 	r->pid = process_of(tid);
@@ -85,7 +85,7 @@ void reader_look(struct reader *r, pid_t tid)
 	snprintf(path, sizeof(path), "/proc/%d/exe", (int)r->pid);
 	n = readlink(path, exe, sizeof(exe));
 	if (n > 0)
-		reader_copy(r->exe, sizeof(r->exe), exe, (size_t)n);
+		audit_reader_copy(r->exe, sizeof(r->exe), exe, (size_t)n);
 }
 
 static bool is_unit(const char *name, size_t len)
@@ -101,7 +101,7 @@ static bool is_unit(const char *name, size_t len)
 	return false;
 }
 
-bool reader_unit(const char *cgroup, char *ret, size_t size)
+bool audit_reader_unit(const char *cgroup, char *ret, size_t size)
 {
 	for (size_t len; *cgroup == '/'; cgroup += len) {
 		cgroup++;
@@ -110,7 +110,7 @@ bool reader_unit(const char *cgroup, char *ret, size_t size)
 			continue;
 		if (!is_unit(cgroup, len))
 			return false;
-		reader_copy(ret, size, cgroup, len);
+		audit_reader_copy(ret, size, cgroup, len);
 		return true;
 	}
 	return false;
