@@ -17,19 +17,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/error.h"
-
-/* PIPE_BUF: a pipe that polls as writable takes this much at once, and does not mix it. */
-enum {
-	LINE_MAX_BYTES = 4096,
-	LINE_TAIL = 16 /* kept free for the quote, the mark of a cut and the newline */
-};
-
-struct line {
-	char data[LINE_MAX_BYTES + 1];
-	size_t len;
-	bool cut; /* something did not fit: nothing more is added */
-};
+#include "base/logfmt.h"
 
 static atomic_int log_level = LOG_LEVEL_INFO;
 static _Atomic(const char *) log_role;
@@ -98,92 +86,7 @@ unsigned long log_dropped(void)
 	return atomic_load(&dropped);
 }
 
-static void put(struct line *l, const char *s, size_t n)
-{
-	if (l->cut || n > LINE_MAX_BYTES - LINE_TAIL - l->len) {
-		l->cut = true;
-		return;
-	}
-	memcpy(l->data + l->len, s, n);
-	l->len += n;
-}
-
-static void put_str(struct line *l, const char *s)
-{
-	put(l, s, strlen(s));
-}
-
-static size_t first_char(const char *s, uint32_t *ret)
-{
-	return text_first_char(s, strnlen(s, 4), ret);
-}
-
-static bool needs_quotes(const char *s)
-{
-	uint32_t c;
-
-	if (!*s)
-		return true;
-	for (size_t n; *s; s += n) {
-		n = first_char(s, &c);
-		if (strchr(" =\"\\", *s) || text_is_control(c))
-			return true;
-	}
-	return false;
-}
-
-/* The character c, whose bytes are the n at s. */
-static void put_escaped(struct line *l, const char *s, size_t n, uint32_t c)
-{
-	char hex[8];
-
-	if (*s == '"' || *s == '\\') {
-		put(l, (char[]){ '\\', *s }, 2);
-	} else if (*s == '\n') {
-		put(l, "\\n", 2);
-	} else if (*s == '\r') {
-		put(l, "\\r", 2);
-	} else if (*s == '\t') {
-		put(l, "\\t", 2);
-	} else if (text_is_control(c)) {
-		for (size_t i = 0; i < n; i++) {
-			snprintf(hex, sizeof(hex), "\\x%02x", (unsigned char)s[i]);
-			put(l, hex, 4);
-		}
-	} else {
-		put(l, s, n);
-	}
-}
-
-static void put_pair(struct line *l, const char *key, const char *value)
-{
-	size_t start = l->len;
-	uint32_t c;
-
-	if (start > 0 && l->data[start - 1] != '>')
-		put(l, " ", 1);
-	put_str(l, key);
-	put(l, "=", 1);
-	if (l->cut) {
-		l->len = start; /* no half of a key */
-		return;
-	}
-	if (!needs_quotes(value)) {
-		for (size_t n; *value; value += n)
-			put(l, value, n = first_char(value, &c));
-		return;
-	}
-	put(l, "\"", 1);
-	bool opened = !l->cut;
-	for (size_t n; *value; value += n) {
-		n = first_char(value, &c);
-		put_escaped(l, value, n, c);
-	}
-	if (opened)
-		l->data[l->len++] = '"'; /* LINE_TAIL has room for it */
-}
-
-static void put_head(struct line *l, enum log_level level, bool journal)
+static void put_head(struct logfmt *l, enum log_level level, bool journal)
 {
 	static const char *const priorities[] = {
 		[LOG_LEVEL_ERROR] = "<3>",
@@ -195,20 +98,20 @@ static void put_head(struct line *l, enum log_level level, bool journal)
 	const char *role = atomic_load(&log_role);
 
 	if (journal) {
-		put_str(l, priorities[level]);
+		logfmt_text(l, priorities[level]);
 	} else {
-		put_pair(l, "time", clock_rfc3339(clock_real_ns(), time));
-		put_pair(l, "level", level_names[level]);
+		logfmt_pair(l, "time", clock_rfc3339(clock_real_ns(), time));
+		logfmt_pair(l, "level", level_names[level]);
 	}
 	if (role)
-		put_pair(l, "role", role);
+		logfmt_pair(l, "role", role);
 }
 
 /*
  * Standard error may be shared with other programs, so O_NONBLOCK is not ours to set: a socket
  * is asked not to wait by a flag, anything else by poll() before.
  */
-static bool write_line(const struct line *l)
+static bool write_line(const struct logfmt *l)
 {
 	struct pollfd p = { .fd = STDERR_FILENO, .events = POLLOUT };
 
@@ -219,11 +122,10 @@ static bool write_line(const struct line *l)
 	return write(STDERR_FILENO, l->data, l->len) == (ssize_t)l->len;
 }
 
-static void emit(struct line *l)
+static void emit(struct logfmt *l)
 {
 	if (atomic_load(&have_sink)) {
 		pthread_mutex_lock(&sink_mutex);
-		l->data[l->len] = '\0';
 		if (sink_fn)
 			sink_fn(l->data, sink_arg);
 		pthread_mutex_unlock(&sink_mutex);
@@ -237,25 +139,22 @@ static void emit(struct line *l)
 void log_write(enum log_level level, const char *msg, ...)
 {
 	int saved = errno; /* a log line between a failure and its handling changes nothing */
-	struct line l = { .len = 0 };
+	struct logfmt l = LOGFMT_INIT;
 	const char *key;
 	va_list ap;
 
 	if ((int)level > atomic_load(&log_level))
 		return;
 	put_head(&l, level, atomic_load(&to_journal) && !atomic_load(&have_sink));
-	put_pair(&l, "msg", msg);
+	logfmt_pair(&l, "msg", msg);
 	va_start(ap, msg);
 	while ((key = va_arg(ap, const char *))) {
 		const char *value = va_arg(ap, const char *);
 		if (value)
-			put_pair(&l, key, value);
+			logfmt_pair(&l, key, value);
 	}
 	va_end(ap);
-	if (l.cut) {
-		memcpy(l.data + l.len, " cut=true", 9);
-		l.len += 9;
-	}
+	logfmt_end(&l);
 	emit(&l);
 	errno = saved;
 }

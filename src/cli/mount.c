@@ -57,7 +57,7 @@ static const char *near_option(const char *name)
 	static const char *const others[] = {
 		"allow_other", "noexec", "fsname", "comment", "mode", "fresh.ms", "poll.ms", "stale.ms",
 		"max.rps", "wait.ms", "warm", "settle.ms", "unresolved", "notify", "memory.lock", "run.user",
-		"run.group", "log.level", "store.directory",
+		"run.group", "log.level", "store.directory", "audit",
 	};
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)

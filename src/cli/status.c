@@ -403,6 +403,11 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 		add_cut(out, line.data, COLUMNS, false);
 	buf_add_char(out, '\n');
 	buf_free(&line);
+	if (number_of(json_object_get(root, "audit"), "dropped") > 0) {
+		buf_add_str(out, "the audit log lacks ");
+		add_count(out, number_of(json_object_get(root, "audit"), "dropped"), "open");
+		buf_add_char(out, '\n');
+	}
 	const char *fault = text_of(memory, "lock_error");
 	if (!*fault)
 		fault = text_of(keep, "lock_error");

@@ -381,6 +381,7 @@ static int publish(struct connector *conn, struct rendering *r)
 	else
 		keep_facts(conn, s);
 	s->text_generation = conn->text_generation;
+	s->version = conn->version;
 	set_state(conn, state, err, error, s);
 	return 0;
 }

@@ -35,6 +35,7 @@ struct snapshot {
 	char *data;
 	size_t size;
 	uint64_t text_generation; /* of the stored config that it was rendered from */
+	uint64_t version;         /* of the connector, with these bytes */
 	size_t n_deps;
 	struct snapshot_dep deps[];
 };

@@ -193,6 +193,7 @@ static void take_facts(struct connector *conn, struct kept_connector *k)
 	conn->rotated_ns = f.rotated_ns;
 	conn->version = f.version;
 	if (s && !conn->snapshot) {
+		s->version = f.version;
 		conn->snapshot = s;
 		conn->state = CONNECTOR_OK;
 		s = NULL;

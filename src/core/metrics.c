@@ -144,6 +144,11 @@ int engine_metrics(struct engine *e, struct buf *out)
 		       "used.", k.size);
 		single(out, "connectfs_keep_failures_total", "counter", "What found no room in the keep.", k.failed);
 	}
+	single(out, "connectfs_audit_lines_total", "counter", "Lines of the audit log that were written.",
+	       atomic_load(&e->stats.audit_lines));
+	single(out, "connectfs_audit_dropped_total", "counter",
+	       "Opens that are missing in the audit log, since it did not take them.",
+	       atomic_load(&e->stats.audit_dropped));
 	single(out, "connectfs_secret_memory_used_bytes", "gauge", "Secret memory in use.", m.used);
 	single(out, "connectfs_secret_memory_locked_bytes", "gauge", "Secret memory that is locked.", m.locked);
 	listing_unref(all);

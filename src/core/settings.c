@@ -401,6 +401,22 @@ static int parse_directory(struct loader *l, const struct key_def *def, const st
 	return 0;
 }
 
+static int parse_audit(struct loader *l, const struct key_def *def, const struct entry *e, const char *value,
+                       void *base)
+{
+	char **audit = field(base, def->offset), *copy = NULL;
+
+	if (*value && *value != '/' && strcmp(value, "journal") != 0 && strcmp(value, "syslog") != 0) {
+		bad(l, e, "'%s' is neither journal, nor syslog, nor the absolute path of a file", value);
+		return 0;
+	}
+	if (*value && !(copy = strdup(value)))
+		return -ENOMEM;
+	free(*audit);
+	*audit = copy;
+	return 0;
+}
+
 /* ---- the keys ---- */
 
 #define IN(member) offsetof(struct settings, member)
@@ -426,6 +442,7 @@ static const struct key_def own_keys[] = {
 	{ "run.user", parse_user, IN(run_user), IN(run_user_set), 0, 0, NULL },
 	{ "run.group", parse_group, IN(run_group), IN(run_group_set), 0, 0, NULL },
 	{ "log.level", parse_level, IN(log_level), 0, 0, 0, NULL },
+	{ "audit", parse_audit, IN(audit), 0, 0, 0, NULL },
 };
 
 #undef IN
@@ -938,6 +955,7 @@ void settings_free(struct settings *s)
 	free(s->source);
 	free(s->file);
 	free(s->directory);
+	free(s->audit);
 	free(s);
 }
 

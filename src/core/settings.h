@@ -61,6 +61,7 @@ struct settings {
 	gid_t run_group;
 	bool run_user_set, run_group_set;
 	enum log_level log_level;
+	char *audit;     /* "journal", "syslog" or the absolute path of a file; NULL: off */
 };
 
 struct settings_override {

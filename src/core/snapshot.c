@@ -85,3 +85,8 @@ size_t snapshot_size(const struct snapshot *s)
 {
 	return s->size;
 }
+
+uint64_t snapshot_version(const struct snapshot *s)
+{
+	return s->version;
+}

@@ -20,6 +20,7 @@ struct stats {
 	atomic_llong open_files; /* now */
 	atomic_llong parked;     /* opens that wait now */
 	atomic_ullong parked_refused;
+	atomic_ullong audit_lines, audit_dropped;
 };
 
 void stats_open_done(struct stats *s, int64_t us, int err);

@@ -223,6 +223,16 @@ static json_t *states_json(const struct listing *all)
 	return o;
 }
 
+static json_t *audit_json(struct engine *e)
+{
+	json_t *o = json_object();
+
+	set(o, "to", json_str_or_null(e->settings->audit));
+	set(o, "lines", json_integer((json_int_t)atomic_load(&e->stats.audit_lines)));
+	set(o, "dropped", json_integer((json_int_t)atomic_load(&e->stats.audit_dropped)));
+	return o;
+}
+
 static json_t *head_json(struct engine *e, struct listing *all)
 {
 	json_t *o = json_object();
@@ -241,6 +251,7 @@ static json_t *head_json(struct engine *e, struct listing *all)
 	set(o, "memory", memory_json());
 	set(o, "keep", keep_json(e));
 	set(o, "protections", protections_json(p));
+	set(o, "audit", audit_json(e));
 	set(o, "connectors_by_state", states_json(all));
 	return o;
 }

@@ -45,7 +45,8 @@ int mount_identify(const char *path, unsigned *ret_major, unsigned *ret_minor, s
 /* The lock of a mount point, held as long as its supervisor lives: flock on a file in /run/connectfs
  * (root), else in /run/user/UID/connectfs where there is a /run/user/UID of ours, else in
  * /tmp/connectfs-UID (0700, ours), whatever the environment says. The file's content is the
- * supervisor's process id. 0 with *ret_fd (CLOEXEC); -EBUSY with *ret_pid when another lives. */
+ * supervisor's process id. 0 with *ret_fd (CLOEXEC); -EBUSY with *ret_pid when another lives, which is
+ * believed after two seconds only where nothing of ours is mounted there: it may just be ending. */
 int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_err);
 /* How the n-th reload went, for `connectfs reload`: in the lock's file, behind the process id. */
 void mount_lock_note(int fd, unsigned n, int status, const char *text);

@@ -46,6 +46,8 @@ static void say(struct supervisor *s, int status, const char *text)
 		log_error("not reloaded: the worker that runs goes on", "mountpoint", s->mountpoint, "error", text, NULL);
 	else
 		log_info("reloaded", "mountpoint", s->mountpoint, NULL);
+	service_ready(&s->service, "serving %s from %s%s", s->mountpoint, s->start->source,
+	              status ? " (not reloaded: see the log)" : "");
 }
 
 static void drop_candidate(struct supervisor *s)
@@ -85,6 +87,7 @@ void reload_begin(struct supervisor *s)
 		return;
 	}
 	log_info("reloading", "mountpoint", s->mountpoint, NULL);
+	service_reloading(&s->service);
 	c->exe = open(s->exe_path, O_RDONLY | O_CLOEXEC);
 	if (c->exe < 0)
 		err = -errno;
@@ -269,8 +272,13 @@ static void become(struct supervisor *s)
 		snprintf(fd_text, sizeof(fd_text), "%d", fd);
 		for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
 			fcntl(kept[i], F_SETFD, 0);
-		fexecve(s->exe, argv, environ);
-		err = -errno;
+		err = service_environment(&s->service);
+		if (!err) {
+			fexecve(s->exe, argv, environ);
+			err = -errno;
+		}
+		service_done(&s->service);
+		service_init(&s->service, !s->start->background); /* out of the environment again */
 		for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
 			fcntl(kept[i], F_SETFD, FD_CLOEXEC);
 		close(fd);
@@ -331,6 +339,7 @@ static int resume(struct supervisor *s, struct supervisor_start *start, const st
 		.worker = { .pid = v->worker, .since_ms = v->worker_since_ms },
 		.notifier = { .pid = v->notifier, .since_ms = v->notifier_since_ms, .again_ms = v->notifier_again_ms },
 	};
+	service_init(&s->service, !start->background);
 	if (fstat(s->keep, &st) == 0)
 		keep_hold(s, (size_t)st.st_size);
 	return supervisor_resume(s);

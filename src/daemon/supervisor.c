@@ -162,6 +162,7 @@ static void stop(struct supervisor *s, int status)
 	s->kill_ms = clock_mono_ms() + STOP_TERM_MS;
 	s->give_up_ms = s->kill_ms + STOP_GIVE_UP_MS;
 	s->worker.again_ms = s->notifier.again_ms = 0;
+	service_stopping(&s->service);
 	unmount(s, false);
 	close_fd(&s->device);
 	if (s->control >= 0 && control_send(s->control, &m, -1) != 0)
@@ -239,6 +240,7 @@ static void on_ready(struct supervisor *s)
 		role_detach_stdio();
 	}
 	s->ready_once = true;
+	service_ready(&s->service, "serving %s from %s", s->mountpoint, s->start->source);
 	snprintf(restarts, sizeof(restarts), "%" PRIu32, s->restarts);
 	log_info(s->death == CONTROL_DEATH_NONE ? "mounted" : "serving again", "mountpoint", s->mountpoint,
 	         "source", s->start->source, "restarts", s->restarts > 0 ? restarts : NULL, NULL);
@@ -311,6 +313,7 @@ static void succeed(struct supervisor *s, int status, const char *how)
 
 	log_error(s->hung ? "the worker hung; starting another" : "the worker died; starting another", "mountpoint",
 	          s->mountpoint, "ended", how, NULL);
+	service_status(&s->service, "the worker %s (%s); starting another", s->hung ? "hung" : "died", how);
 	log_failure(s, "the worker failed");
 	close_fd(&s->control);
 	s->restarts++;
@@ -429,6 +432,7 @@ static void on_time(struct supervisor *s)
 	int64_t now = clock_mono_ms();
 	int err;
 
+	service_watchdog(&s->service, now);
 	if (s->phase == STOPPING && now >= s->kill_ms) {
 		child_kill(&s->worker, SIGKILL);
 		child_kill(&s->notifier, SIGKILL);
@@ -471,6 +475,8 @@ static int next_timeout(const struct supervisor *s)
 		at = s->heard_ms + SILENT_MS;
 	if (s->next.pid > 0 && s->next.until_ms < at)
 		at = s->next.until_ms;
+	if (s->service.watchdog_ms && s->service.next_ms < at)
+		at = s->service.next_ms;
 	if (at == INT64_MAX)
 		return -1;
 	left = at - clock_mono_ms();
@@ -571,6 +577,7 @@ static int run_to_the_end(struct supervisor *s)
 		report_start(s);
 	close_fd(&s->signals);
 	close_fd(&s->exe);
+	service_done(&s->service);
 	free(s->failure);
 	free(s->exe_path);
 	return s->status;
@@ -600,6 +607,7 @@ int supervisor_run(const struct supervisor_start *start)
 
 	log_set_role("supervisor");
 	log_init();
+	service_init(&s.service, !start->background);
 	set_up(&s);
 	return run_to_the_end(&s);
 }

@@ -14,6 +14,7 @@
 
 #include "daemon/control.h"
 #include "daemon/role.h"
+#include "daemon/service.h"
 
 enum {
 	BACKOFF_FIRST_MS = 10,
@@ -61,6 +62,7 @@ struct supervisor {
 	int64_t heard_ms;         /* when the worker was last heard of */
 	bool hung;                /* and it was killed for that */
 	int report;               /* pipe to the parent in the background, until start-up is over */
+	struct service service;
 	enum phase phase;
 	bool ready_once, mounted;
 	unsigned major, minor;    /* of the mount */

@@ -28,6 +28,7 @@
 #include "daemon/control.h"
 #include "daemon/role.h"
 #include "daemon/sandbox.h"
+#include "fs/audit.h"
 #include "fs/fs.h"
 
 enum {
@@ -50,6 +51,7 @@ struct worker {
 	struct loop_timer *stop_timer;
 	int signal_fd;
 	struct engine *engine;
+	struct audit *audit;
 	struct fs *fs;
 	struct engine_processes processes;
 	int keep_fd, journal_fd;
@@ -245,6 +247,16 @@ static int lock_memory(struct worker *w)
 	return 0;
 }
 
+/* As whom we were started: the file may be out of reach for whom we run as. */
+static int open_audit(struct worker *w)
+{
+	struct error err = ERROR_INIT;
+
+	if (audit_new(w->settings->audit, &w->audit, &err) != 0)
+		return fail(w, 2, "connectfs.audit: %s", err.text);
+	return 0;
+}
+
 /* All that blocks, and all that needs whom we were started as. 0 or an exit status. */
 static int read_settings(struct worker *w)
 {
@@ -262,6 +274,8 @@ static int read_settings(struct worker *w)
 	report_done(&report);
 	if (!status)
 		status = settle_owner(w);
+	if (!status)
+		status = open_audit(w);
 	if (!status)
 		status = drop_privileges(w);
 	if (!status)
@@ -358,7 +372,7 @@ static int serve(struct worker *w, const struct control_message *m, int device)
 	const struct settings *s = w->settings;
 	const struct fs_config config = {
 		.mountpoint = w->mountpoint, .owner = s->owner, .group = s->group, .mode = s->mode,
-		.debug = w->debug,
+		.debug = w->debug, .audit = w->audit,
 	};
 	dev_t mount = makedev(m->dev_major, m->dev_minor);
 	int err = keep_attach(w->keep_fd, on_keep_grown, w, &w->keep);
@@ -388,7 +402,11 @@ static void on_device(struct worker *w, const struct control_message *m, int dev
 	file_set_own_device(makedev(m->dev_major, m->dev_minor));
 	w->processes.worker_restarts = m->restarts;
 	engine_set_processes(w->engine, &w->processes);
-	err = serve(w, m, device);
+	err = audit_start(w->audit, engine_stats(w->engine));
+	if (!err)
+		err = serve(w, m, device);
+	else
+		close(device);
 	if (err)
 		end(w, fail(w, 2, "can't serve the mount: %s", strerror(-err)));
 }
@@ -573,6 +591,7 @@ static void release(struct worker *w)
 		catalog_end_waits(engine_catalog(w->engine), -EINTR);
 		fs_free(w->fs);
 	}
+	audit_free(w->audit);
 	engine_free(w->engine);
 	keep_detach(w->keep);
 	take_fd(&w->keep_fd, -1);

@@ -15,6 +15,7 @@
 #include "core/engine.h"
 #include "fs/journal.h"
 
+struct audit;
 struct fs;
 
 enum {
@@ -29,6 +30,7 @@ struct fs_config {
 	gid_t group;
 	mode_t mode;            /* of the files */
 	bool debug;             /* -d: libfuse's own trace on stderr (requests, never bytes) */
+	struct audit *audit;    /* audit.h; outlives the file system; NULL: none */
 };
 
 /* Event thread. The engine must outlive it; installs itself as the engine's sink. 0 or -errno. */

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/keep.h"
 #include "core/snapshot.h"
+#include "fs/audit.h"
 #include "fs/journal.h"
 
 struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const struct fuse_file_info *fi,
@@ -116,10 +117,12 @@ bool parked_claim(struct parked *p)
 	return true;
 }
 
-static void answer_interrupted(struct fs *fs, fuse_req_t req, bool is_open, int64_t since_ns)
+static void answer_interrupted(struct fs *fs, fuse_req_t req, bool is_open, int64_t since_ns,
+                               struct audit_open *audit)
 {
 	if (is_open)
 		stats_open_done(fs->stats, (clock_mono_ns() - since_ns) / 1000, -EINTR);
+	audit_end(audit, -EINTR, 0);
 	fuse_reply_err(req, EINTR);
 }
 
@@ -130,6 +133,7 @@ static void interrupted(fuse_req_t req, void *arg)
 	struct fs *fs = p->fs;
 	bool is_open = p->is_open;
 	int64_t since_ns = p->since_ns;
+	struct audit_open *audit = p->audit;
 	int setup = PARKED_SETUP;
 
 	/* The event thread is to let go of it. If it is quick and answers itself, it waits for our end. */
@@ -138,7 +142,7 @@ static void interrupted(fuse_req_t req, void *arg)
 	if (atomic_compare_exchange_strong(&p->state, &setup, PARKED_INTERRUPTED))
 		return;
 	if (claim(p))
-		answer_interrupted(fs, req, is_open, since_ns);
+		answer_interrupted(fs, req, is_open, since_ns, audit);
 }
 
 void parked_free(struct parked *p)
@@ -212,7 +216,7 @@ void parked_stop_all(struct fs *fs)
 	pthread_mutex_lock(&fs->parked_lock);
 	for (struct parked *p = fs->parked; p; p = p->next) {
 		if (parked_claim(p)) /* the loop no longer runs: catalog_end_waits ends what it waits for */
-			answer_interrupted(fs, p->req, p->is_open, p->since_ns);
+			answer_interrupted(fs, p->req, p->is_open, p->since_ns, p->audit);
 	}
 	pthread_mutex_unlock(&fs->parked_lock);
 }
@@ -312,13 +316,16 @@ static bool repeat_answer(struct fs *fs, fuse_req_t req, uint64_t ino, struct fu
 
 /* Answers an open, for which no interrupt function is set: err, or the snapshot, which it takes. */
 static void answer(struct fs *fs, fuse_req_t req, struct connector *conn, uint64_t unique,
-                   struct fuse_file_info *fi, int64_t since_ns, int err, struct snapshot *snapshot)
+                   struct fuse_file_info *fi, int64_t since_ns, int err, struct snapshot *snapshot,
+                   struct audit_open *audit)
 {
+	uint64_t version = snapshot ? snapshot_version(snapshot) : 0;
 	int64_t now = clock_mono_ns();
 
 	if (!err)
 		err = open_file_add(fs, conn, unique, snapshot, NULL, now / 1000000);
 	stats_open_done(fs->stats, (now - since_ns) / 1000, err);
+	audit_end(audit, err, version);
 	if (err) {
 		fuse_reply_err(req, -err);
 		return;
@@ -334,7 +341,7 @@ static void finish(struct parked *p)
 	struct snapshot *snapshot = p->snapshot;
 
 	p->snapshot = NULL;
-	answer(p->fs, p->req, p->conn, p->unique, &p->fi, p->since_ns, p->err, snapshot);
+	answer(p->fs, p->req, p->conn, p->unique, &p->fi, p->since_ns, p->err, snapshot, p->audit);
 	parked_free(p);
 }
 
@@ -367,21 +374,24 @@ static void answered_in_setup(struct parked *p)
 		parked_free(p);
 }
 
-/* Lets the event thread take the open up, and waits unless that is through already. Takes conn. */
+/* Lets the event thread take the open up, and waits unless that is through already. Takes conn and audit. */
 static void park(struct fs *fs, fuse_req_t req, struct connector *conn, const struct fuse_file_info *fi,
-                 int64_t since_ns)
+                 int64_t since_ns, struct audit_open *audit)
 {
 	struct parked *p = parked_new(fs, req, connector_ino(conn), fi, since_ns);
 	struct open_wait *wait;
 
 	if (!p) {
 		connector_unref(conn);
+		audit_end(audit, -ENOMEM, 0);
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
+	p->audit = audit;
 	p->conn = conn;
 	p->is_open = true;
 	if (catalog_open_wait(fs->catalog, conn, open_ended, p, &wait)) {
+		audit_end(audit, -ENOMEM, 0);
 		fuse_reply_err(req, ENOMEM);
 		parked_free(p);
 		return;
@@ -390,6 +400,7 @@ static void park(struct fs *fs, fuse_req_t req, struct connector *conn, const st
 	if (enter(p)) {
 		open_wait_interrupt(wait);
 		stats_open_done(fs->stats, (clock_mono_ns() - since_ns) / 1000, -ETIMEDOUT);
+		audit_end(audit, -ETIMEDOUT, 0);
 		fuse_reply_err(req, ETIMEDOUT);
 		answered_in_setup(p);
 	} else if (begin_wait(p)) {
@@ -397,19 +408,28 @@ static void park(struct fs *fs, fuse_req_t req, struct connector *conn, const st
 	} else if (atomic_load(&p->state) == PARKED_EARLY) {
 		finish(p);
 	} else {
-		answer_interrupted(fs, req, true, since_ns);
+		answer_interrupted(fs, req, true, since_ns, audit);
 		answered_in_setup(p);
 	}
+}
+
+static struct audit_open *begin_audit(struct fs *fs, fuse_req_t req, const struct connector *conn)
+{
+	const struct fuse_ctx *who = fuse_req_ctx(req);
+
+	return audit_begin(fs->config.audit, conn ? connector_name(conn) : "", who->uid, who->gid, who->pid);
 }
 
 void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)
 {
 	int64_t since_ns = clock_mono_ns();
 	struct connector *conn = catalog_find_ino(fs->catalog, ino);
+	struct audit_open *audit = begin_audit(fs, req, conn);
 	struct snapshot *snapshot;
 	int err = 0;
 
 	if (journal_is_successor(fs->journal) && repeat_answer(fs, req, ino, fi)) {
+		audit_end(audit, 0, AUDIT_VERSION_UNKNOWN); /* the predecessor's line may have died with it */
 		connector_unref(conn);
 		return;
 	}
@@ -421,15 +441,16 @@ void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_fil
 		err = EACCES;
 	if (err) {
 		connector_unref(conn);
+		audit_end(audit, -err, 0);
 		fuse_reply_err(req, err);
 		return;
 	}
 	snapshot = catalog_open_now(fs->catalog, conn);
 	if (!snapshot) {
-		park(fs, req, conn, fi, since_ns);
+		park(fs, req, conn, fi, since_ns, audit);
 		return;
 	}
-	answer(fs, req, conn, fs_current_unique(), fi, since_ns, 0, snapshot);
+	answer(fs, req, conn, fs_current_unique(), fi, since_ns, 0, snapshot, audit);
 	connector_unref(conn);
 }
 

@@ -36,6 +36,7 @@ struct parked {
 	struct open_wait *wait;
 	struct snapshot *snapshot;
 	int err;
+	struct audit_open *audit;   /* who answers ends it, and nobody else looks at it then */
 	/* a write to refresh: NUL-terminated lines one after another */
 	char *text;
 	size_t text_len, written;

@@ -114,6 +114,23 @@ static void long_values_are_cut(void **state)
 	}
 }
 
+/* Of every length about the limit; what comes after it is either there or the line says that it was cut. */
+static void a_value_may_end_at_the_limit(void **state)
+{
+	static char value[5000];
+
+	(void)state;
+	for (size_t len = 3900; len < 4200; len++) {
+		memset(value, 'x', len);
+		value[0] = ' ';
+		value[len] = '\0';
+		log_info("m", "v", value, "after", value, "last", value, NULL);
+		size_t n = strlen(last);
+		assert_in_range(n, 3900, 4095);
+		assert_string_equal(last + n - 9, " cut=true");
+	}
+}
+
 /* Logs with standard error replaced by fd. */
 static void log_to(int fd, const char *journal)
 {
@@ -212,6 +229,7 @@ int main(void)
 		cmocka_unit_test_setup(escapes, setup),
 		cmocka_unit_test_setup(levels, setup),
 		cmocka_unit_test_setup(long_values_are_cut, setup),
+		cmocka_unit_test_setup(a_value_may_end_at_the_limit, setup),
 		cmocka_unit_test_setup(knows_the_journal, setup),
 		cmocka_unit_test_setup(drops_what_would_block, setup),
 		cmocka_unit_test_setup(any_thread_may_log, setup),

@@ -123,6 +123,9 @@ static const struct bad {
 	  "c.properties:2: connectfs.sandbox: 'off' is neither try nor require\n" },
 	{ STORE "connectfs.log.level=trace\n",
 	  "c.properties:2: connectfs.log.level: 'trace' is none of error, warn, info, debug\n" },
+	{ STORE "connectfs.audit=log/audit\n",
+	  "c.properties:2: connectfs.audit: 'log/audit' is neither journal, nor syslog, nor the absolute path of "
+	  "a file\n" },
 	{ STORE "connectfs.owner=no-such-user\n",
 	  "c.properties:2: connectfs.owner: there is no user 'no-such-user' on this host; give a user's "
 	  "name or "
@@ -222,6 +225,7 @@ static void test_defaults(void **state)
 	assert_int_equal(s->lock, SECMEM_LOCK_TRY);
 	assert_false(s->sandbox_required);
 	assert_int_equal(s->log_level, LOG_LEVEL_INFO);
+	assert_null(s->audit);
 	settings_free(s);
 }
 
@@ -239,7 +243,7 @@ static void test_all_keys(void **state)
 	           "connectfs.unresolved=keep\n"
 	           "connectfs.notify=attrib\nconnectfs.memory.lock=require\nconnectfs.run.user=0\n"
 	           "connectfs.sandbox=require\n"
-	           "connectfs.run.group=root\nconnectfs.log.level=debug\n");
+	           "connectfs.run.group=root\nconnectfs.log.level=debug\nconnectfs.audit=/var/log/audit\n");
 	assert_int_equal(load(file, NULL, 0, &s, &text), 0);
 	assert_string_equal(text, "");
 	free(text);
@@ -259,6 +263,7 @@ static void test_all_keys(void **state)
 	assert_int_equal(s->lock, SECMEM_LOCK_REQUIRE);
 	assert_true(s->sandbox_required);
 	assert_int_equal(s->log_level, LOG_LEVEL_DEBUG);
+	assert_string_equal(s->audit, "/var/log/audit");
 	settings_free(s);
 }
 

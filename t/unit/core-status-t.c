@@ -82,11 +82,12 @@ static void assert_root(const json_t *root)
 
 	MEMBERS(root, "version", "s", "mountpoint", "S", "source", "s", "started", "S", "supervisor", "i", "worker", "i",
 	        "notifier", "i", "worker_restarts", "i", "open_files", "i", "parked", "i", "memory", "o", "keep", "N",
-	        "protections", "o",
-	        "connectors_by_state", "o", "connectors", "a", "secrets", "a", "providers", "a");
+	        "protections", "o", "audit", "o", "connectors_by_state", "o", "connectors", "a", "secrets", "a",
+	        "providers", "a");
 	MEMBERS(json_object_get(root, "memory"), "used", "i", "mapped", "i", "locked", "i", "lock_error", "S");
 	json_object_foreach(json_object_get(root, "protections"), name, v)
 		MEMBERS(v, "in_force", "b", "why", "S");
+	MEMBERS(json_object_get(root, "audit"), "to", "S", "lines", "i", "dropped", "i");
 	MEMBERS(json_object_get(root, "connectors_by_state"), "idle", "i", "ok", "i", "stale", "i", "failed", "i");
 	json_array_foreach(json_object_get(root, "connectors"), i, v)
 		assert_connector(v);
@@ -419,6 +420,7 @@ static void test_metrics(void **state)
 		"connectfs_fetches_total", "connectfs_fetch_errors_total", "connectfs_connectors",
 		"connectfs_oldest_secret_seconds", "connectfs_secret_memory_used_bytes",
 		"connectfs_secret_memory_locked_bytes", "connectfs_log_lines_dropped_total",
+		"connectfs_audit_lines_total", "connectfs_audit_dropped_total",
 	};
 	struct buf out;
 	size_t heads = 0;
