@@ -278,24 +278,6 @@ bool mount_is_at(const char *path, unsigned major, unsigned minor)
 	return entry.ours && entry.major == major && entry.minor == minor;
 }
 
-bool mount_exists(unsigned major, unsigned minor)
-{
-	FILE *in = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
-	size_t size = 0;
-	unsigned a, b;
-	bool found = false;
-
-	if (!in)
-		return true; /* who can't tell doesn't give it up */
-	while (!found && getline(&line, &size, in) >= 0)
-		found = sscanf(line, "%*u %*u %u:%u", &a, &b) == 2 && a == major && b == minor &&
-		        strstr(line, " - fuse.connectfs ");
-	free(line);
-	fclose(in);
-	return found;
-}
-
 int mount_identify(const char *path, unsigned *ret_major, unsigned *ret_minor, struct error *ret_err)
 {
 	struct mount_entry entry;

@@ -37,8 +37,6 @@ int mount_find_in(FILE *in, const char *path, struct mount_entry *ret);
 
 /* Is the topmost mount there ours, of that device number? Somebody may have mounted over it. */
 bool mount_is_at(const char *path, unsigned major, unsigned minor);
-/* Is a mount of ours of that device number anywhere in our namespace? With its directory it may have been moved. */
-bool mount_exists(unsigned major, unsigned minor);
 /* The device number of the mount just made; where it can't be told the mount is undone. */
 int mount_identify(const char *path, unsigned *ret_major, unsigned *ret_minor, struct error *ret_err);
 

@@ -77,6 +77,15 @@ static bool is_mounted(const struct supervisor *s)
 	return mount_is_at(s->mountpoint, s->major, s->minor);
 }
 
+/* Does the kernel still have requests for us? Wherever the mount is by now (it moves with its directory), and
+ * also when it has been detached and a file is still open. */
+static bool is_connected(const struct supervisor *s)
+{
+	struct pollfd p = { .fd = s->device };
+
+	return poll(&p, 1, 0) >= 0 && !(p.revents & (POLLERR | POLLHUP | POLLNVAL));
+}
+
 static void unmount(struct supervisor *s, bool lazy)
 {
 	int err = -EBUSY;
@@ -355,13 +364,13 @@ static void on_worker_death(struct supervisor *s, int status)
 		return;
 	}
 	if (s->ready_once && s->device >= 0) {
-		if (!mount_exists(s->major, s->minor)) {
+		if (!is_connected(s) && !is_mounted(s)) {
 			log_info("unmounted", "mountpoint", s->mountpoint, NULL);
 			stop(s, 0);
 			return;
 		}
 		/* The session ends also when somebody aborts the connection: then it is still mounted, and dead. */
-		if (s->phase == SERVING && WIFEXITED(status) && WEXITSTATUS(status) == ROLE_EXIT_UNMOUNTED) {
+		if (!is_connected(s)) {
 			log_error("the connection was aborted; mounting anew", "mountpoint", s->mountpoint, NULL);
 			take_down(s);
 		}
