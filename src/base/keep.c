@@ -209,19 +209,21 @@ static int grow(struct keep *k, size_t chunks)
 /* The first of n free chunks in a row; 0: none. */
 static size_t find_chunks(struct keep *k, size_t n)
 {
-	size_t in_a_row = 0;
+	size_t in_a_row = 0, step;
+	bool all_used = true; /* from k->search on */
 
-	for (size_t i = k->search; i < k->n_chunks; i++) {
+	for (size_t i = k->search; i < k->n_chunks; i += step) {
 		if (k->info[i].type == CHUNK_FREE) {
+			all_used = false;
+			step = 1;
 			if (++in_a_row == n)
 				return i + 1 - n;
-		} else {
-			if (in_a_row == 0 && i == k->search)
-				k->search = i + 1;
-			in_a_row = 0;
-			if (k->info[i].type == CHUNK_RUN)
-				i += k->info[i].used - 1;
+			continue;
 		}
+		step = k->info[i].type == CHUNK_RUN ? k->info[i].used : 1;
+		if (all_used)
+			k->search = i + step;
+		in_a_row = 0;
 	}
 	return 0;
 }
