@@ -46,6 +46,7 @@ enum block_state { BLOCK_NOTHING = 0, BLOCK_COMMITTED = 1, BLOCK_DYING = 2 };
 struct head {
 	uint64_t magic;
 	_Atomic uint64_t format; /* stored last: 0 is a file that was being made */
+	_Atomic uint64_t seq;    /* the last that was given; here, since the block that has it may be gone */
 };
 
 struct chunk {
@@ -74,7 +75,6 @@ struct keep {
 	size_t search;        /* no chunk before it is free */
 	struct info *info;
 	int32_t room[N_CLASSES]; /* first chunk with room, NONE */
-	uint64_t seq;
 	atomic_bool frozen;
 	struct keep_stats stats;
 	void (*grown)(void *arg, size_t bytes);
@@ -390,12 +390,12 @@ void *keep_alloc(struct keep *k, size_t n)
 
 void keep_commit(struct keep *k, void *block, enum keep_kind kind)
 {
+	struct head *h = (struct head *)(void *)k->base;
 	struct block *b = block_of(block);
 	uint64_t size = keep_size(block);
 
-	pthread_mutex_lock(&k->lock);
-	atomic_store_explicit(&b->seq, k->seq++, memory_order_relaxed);
-	pthread_mutex_unlock(&k->lock);
+	atomic_store_explicit(&b->seq, atomic_fetch_add(&h->seq, 1) + 1, memory_order_relaxed);
+	FAULT_POINT();
 	set_word(&b->word, word_of(BLOCK_COMMITTED, (uint64_t)kind | size << 8));
 }
 
@@ -512,6 +512,7 @@ int keep_create(int *ret_fd)
 static bool adopt_block(struct keep *k, size_t i, struct block *b)
 {
 	struct info *c = &k->info[i];
+	const struct head *h = (const struct head *)(const void *)k->base;
 	uint64_t seq = atomic_load_explicit(&b->seq, memory_order_relaxed);
 
 	if (state_of(b) != BLOCK_COMMITTED) {
@@ -524,8 +525,8 @@ static bool adopt_block(struct keep *k, size_t i, struct block *b)
 	}
 	if (keep_size(payload_of(b)) > room_in(k, i))
 		return false;
-	if (seq >= k->seq)
-		k->seq = seq + 1;
+	if (seq == 0 || seq > atomic_load_explicit(&h->seq, memory_order_relaxed))
+		return false;
 	k->stats.blocks++;
 	k->stats.used += c->type == CHUNK_RUN ? c->used * (size_t)CHUNK : class_size[c->class];
 	if (c->type == CHUNK_BLOCKS)
@@ -638,7 +639,6 @@ int keep_attach(int fd, void (*grown)(void *arg, size_t bytes), void *arg, struc
 	pthread_mutex_init(&k->lock, NULL);
 	k->fd = fd;
 	k->search = 1; /* the first chunk is the head's */
-	k->seq = 1;
 	k->grown = grown;
 	k->arg = arg;
 	for (unsigned c = 0; c < N_CLASSES; c++)
