@@ -449,19 +449,39 @@ static bool is_committed(const struct block *b, enum keep_kind kind)
 	return (word & 0xff) == BLOCK_COMMITTED && (kind == KEEP_ANY || (word >> 8 & 0xff) == (uint64_t)kind);
 }
 
-void *keep_find(struct keep *k, uint64_t place, uint64_t seq, enum keep_kind kind)
+/* The block that may begin at that place; NULL: none can. Under the lock. */
+static struct block *block_from(const struct keep *k, uint64_t place)
 {
 	size_t i = place / CHUNK, at = place % CHUNK;
-	struct block *b;
 
 	if (i == 0 || i >= k->n_chunks || at < CHUNK_HEAD + BLOCK_HEAD)
 		return NULL;
 	at -= CHUNK_HEAD + BLOCK_HEAD;
-	if (k->info[i].type == CHUNK_BLOCKS ? at % class_size[k->info[i].class] != 0
-	                                    : k->info[i].type != CHUNK_RUN || at != 0 || k->info[i].used == 0)
+	switch (k->info[i].type) {
+	case CHUNK_BLOCKS:
+		if (at % class_size[k->info[i].class] != 0 || at / class_size[k->info[i].class] >= blocks_in(k->info[i].class))
+			return NULL;
+		break;
+	case CHUNK_RUN:
+		if (at != 0 || k->info[i].used == 0)
+			return NULL;
+		break;
+	default:
 		return NULL;
-	b = block_of(k->base + place);
-	return is_committed(b, kind) && keep_seq(payload_of(b)) == seq ? payload_of(b) : NULL;
+	}
+	return block_of(k->base + place);
+}
+
+void *keep_find(struct keep *k, uint64_t place, uint64_t seq, enum keep_kind kind)
+{
+	struct block *b;
+
+	pthread_mutex_lock(&k->lock); /* chunks may be cut and freed meanwhile */
+	b = block_from(k, place);
+	if (b && (!is_committed(b, kind) || keep_seq(payload_of(b)) != seq))
+		b = NULL;
+	pthread_mutex_unlock(&k->lock);
+	return b ? payload_of(b) : NULL;
 }
 
 void keep_each(struct keep *k, enum keep_kind kind, void (*fn)(void *arg, void *block), void *arg)
