@@ -195,12 +195,15 @@ static int grow(struct keep *k, size_t chunks)
 {
 	size_t at = k->n_chunks * CHUNK;
 	size_t n = (chunks * CHUNK + KEEP_SEGMENT - 1) / KEEP_SEGMENT * KEEP_SEGMENT;
+	struct stat st;
 
 	if (at + n > (size_t)KEEP_SEGMENTS_MAX * KEEP_SEGMENT)
 		return -ENOMEM;
-	/* A predecessor may have died with the file longer than what it had mapped. */
 	FAULT_POINT();
-	if (ftruncate(k->fd, (off_t)(at + n)) < 0)
+	if (fstat(k->fd, &st) < 0)
+		return -errno;
+	/* Longer than what is mapped where the last attempt could not be mapped or locked. It can't get shorter. */
+	if (st.st_size < (off_t)(at + n) && ftruncate(k->fd, (off_t)(at + n)) < 0)
 		return -errno;
 	FAULT_POINT();
 	return map_up_to(k, at + n);
