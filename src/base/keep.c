@@ -24,6 +24,10 @@
 #include "base/fault.h"
 #include "base/secmem.h"
 
+#ifndef MADV_POPULATE_WRITE /* glibc 2.34 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define KEEP_MAGIC 0x70656b7366636e63 /* "cncfskep" */
 
 enum {
@@ -165,7 +169,11 @@ static int lock_range(struct keep *k, char *from, size_t n)
 		return 0;
 	}
 	k->stats.lock_errno = errno;
-	return secmem_lock_policy() == SECMEM_LOCK_REQUIRE ? -errno : 0;
+	if (secmem_lock_policy() == SECMEM_LOCK_REQUIRE)
+		return -errno;
+	/* Then it is at least there: or where memory is short the first store would be a SIGBUS, and the kernel,
+	 * taking an answer from a page that must be fetched, would fail it when we are killed just then. */
+	return madvise(from, n, MADV_POPULATE_WRITE) < 0 && errno != EINVAL ? -errno : 0;
 }
 
 /* Maps the file from the bytes mapped so far up to size. */

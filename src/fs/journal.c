@@ -17,6 +17,10 @@
 #include "base/fault.h"
 #include "fs/node.h"
 
+#ifndef MADV_POPULATE_WRITE /* glibc 2.34 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define JOURNAL_MAGIC 0x6c6e726a73666e63 /* "cnfsjrnl" */
 
 enum {
@@ -666,6 +670,8 @@ int journal_attach(int fd, enum journal_death death, struct journal **ret)
 		err = -errno;
 		goto fail_key;
 	}
+	/* Into a page that is not there a read by one who is killed just then fails, with the request lost. */
+	madvise(j->file->buffers, sizeof(j->file->buffers), MADV_POPULATE_WRITE);
 	err = check_head(j);
 	if (!err)
 		err = adopt(j, death);
