@@ -462,19 +462,26 @@ static size_t gather(const struct iovec *iov, int count, unsigned char *out, siz
 	return n;
 }
 
-/* The answer to INIT: the first worker's is written and kept, a successor's is compared. */
+/* The answer to INIT: the first is kept, a successor's is compared. It writes it as well, since who kept it may
+ * have died before it wrote: if not, the kernel doesn't know any more what this answers. */
 static ssize_t answer_init(struct journal *j, int device, struct iovec *iov, int count)
 {
+	const struct saved *first = &j->file->answer;
 	unsigned char answer[INIT_MAX];
-	size_t len = gather(iov, count, answer, sizeof(answer));
+	size_t len = gather(iov, count, answer, sizeof(answer)), first_len = atomic_load(&first->len);
 	ssize_t n = (ssize_t)len;
 	int result = 1;
 
-	if (!j->successor) {
-		save(&j->file->answer, answer, len);
-		n = writev(device, iov, count);
-	} else if (len == 0 || len != atomic_load(&j->file->answer.len) || memcmp(answer, j->file->answer.data, len) != 0) {
+	if (first_len > 0 && (len != first_len || memcmp(answer, first->data, len) != 0)) {
 		result = -EPROTO;
+	} else {
+		if (first_len == 0)
+			save(&j->file->answer, answer, len);
+		FAULT_POINT();
+		n = writev(device, iov, count);
+		FAULT_POINT();
+		if (n < 0 && errno == ENOENT && first_len > 0)
+			n = (ssize_t)len;
 	}
 	if (n < 0)
 		return n;
@@ -580,6 +587,8 @@ static void adopt_buffer(struct journal *j, int buffer, enum journal_death death
 	bool known;
 	int slot;
 
+	if (in->len && in->opcode == FUSE_INIT && !atomic_load(&j->file->init.len))
+		save(&j->file->init, in, in->len);
 	if (!is_request(j, buffer)) {
 		store32(len, 0);
 		return;
@@ -676,7 +685,7 @@ int journal_attach(int fd, enum journal_death death, struct journal **ret)
 	if (!err)
 		err = adopt(j, death);
 	if (!err) {
-		j->successor = atomic_load(&j->file->answer.len) > 0;
+		j->successor = atomic_load(&j->file->init.len) > 0;
 		*ret = j;
 		return 0;
 	}
