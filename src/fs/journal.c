@@ -569,14 +569,20 @@ static bool is_request(struct journal *j, int buffer)
 	       in->opcode != FUSE_INIT;
 }
 
-/* The interrupts that lie in buffers: whom they mean. */
-static void mark_interrupted(struct journal *j, int buffer)
+static bool is_interrupt(struct journal *j, int buffer)
 {
 	const struct fuse_in_header *in = header(j, buffer);
-	const struct fuse_interrupt_in *arg = (const void *)(in + 1);
 
-	if (in->len >= sizeof(*in) + sizeof(*arg) && in->opcode == FUSE_INTERRUPT)
-		set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
+	return in->len >= sizeof(*in) + sizeof(struct fuse_interrupt_in) && in->opcode == FUSE_INTERRUPT;
+}
+
+/* The interrupt in a buffer: whom it means. */
+static void adopt_interrupt(struct journal *j, int buffer)
+{
+	const struct fuse_interrupt_in *arg = (const void *)(header(j, buffer) + 1);
+
+	set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
+	store32((_Atomic uint32_t *)&header(j, buffer)->len, 0);
 }
 
 /* A request in a buffer goes into a slot, or stays there when it is too long. */
@@ -634,9 +640,12 @@ static int adopt(struct journal *j, enum journal_death death)
 		link_slot(j, i, unique);
 	}
 	for (int b = 0; b < JOURNAL_BUFFERS; b++)
-		adopt_buffer(j, b, death);
+		if (!is_interrupt(j, b))
+			adopt_buffer(j, b, death);
+	/* Now that whom they mean have slots. */
 	for (int b = 0; b < JOURNAL_BUFFERS; b++)
-		mark_interrupted(j, b);
+		if (is_interrupt(j, b))
+			adopt_interrupt(j, b);
 	/* What was interrupted first: somebody may be waiting to be killed. */
 	replay_slots(j, SLOT_INTERRUPTED);
 	replay_slots(j, 0);
