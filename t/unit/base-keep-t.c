@@ -499,7 +499,10 @@ static int fill_up(int fd)
 	if (!keep_alloc(k, 5000) || keep_alloc(k, 5000))
 		return 4;
 	keep_detach(k);
-	return keep_attach(fd, NULL, NULL, &k) != 0 || count(k, KEEP_ANY) != (size_t)n - 1 ? 5 : 0;
+	if (keep_attach(fd, NULL, NULL, &k) != 0 || count(k, KEEP_ANY) != (size_t)n - 1)
+		return 5;
+	keep_detach(k);
+	return 0;
 }
 
 static void full_is_an_error_and_no_more(void **state)
@@ -542,6 +545,7 @@ static int lock_little(int fd)
 	for (int i = 0; i < 2; i++)
 		if (!keep_alloc(k, 700000))
 			return 6;
+	keep_detach(k);
 	return 0;
 }
 
