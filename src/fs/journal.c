@@ -49,7 +49,7 @@ _Static_assert(sizeof(struct slot) == JOURNAL_SLOT, "a slot with its head");
 /* INIT and its answer, without fuse_in_header's length rules: as they were. */
 struct saved {
 	_Atomic uint32_t len; /* 0: none. Stored last */
-	unsigned char data[INIT_MAX];
+	_Alignas(8) unsigned char data[INIT_MAX];
 };
 
 struct file {
