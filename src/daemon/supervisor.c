@@ -511,10 +511,12 @@ static void succeed(struct supervisor *s, int status, const char *how)
 	/* The socket's end ends the notifier too, as soon as somebody answers what it waits for. */
 	s->notifier.again_ms = 0;
 	s->phase = PAUSED;
-	if (at_once)
+	if (at_once) {
 		s->worker.again_ms = clock_mono_ms();
-	else
+		s->worker.delay_ms = 0;
+	} else {
 		back_off(&s->worker);
+	}
 }
 
 static void on_worker_death(struct supervisor *s, int status)
