@@ -24,6 +24,10 @@
 #include "base/fault.h"
 #include "base/secmem.h"
 
+#ifndef MADV_POPULATE_WRITE /* glibc 2.34 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define KEEP_MAGIC 0x70656b7366636e63 /* "cncfskep" */
 
 enum {
@@ -46,6 +50,7 @@ enum block_state { BLOCK_NOTHING = 0, BLOCK_COMMITTED = 1, BLOCK_DYING = 2 };
 struct head {
 	uint64_t magic;
 	_Atomic uint64_t format; /* stored last: 0 is a file that was being made */
+	_Atomic uint64_t seq;    /* the last that was given; here, since the block that has it may be gone */
 };
 
 struct chunk {
@@ -74,7 +79,6 @@ struct keep {
 	size_t search;        /* no chunk before it is free */
 	struct info *info;
 	int32_t room[N_CLASSES]; /* first chunk with room, NONE */
-	uint64_t seq;
 	atomic_bool frozen;
 	struct keep_stats stats;
 	void (*grown)(void *arg, size_t bytes);
@@ -165,7 +169,11 @@ static int lock_range(struct keep *k, char *from, size_t n)
 		return 0;
 	}
 	k->stats.lock_errno = errno;
-	return secmem_lock_policy() == SECMEM_LOCK_REQUIRE ? -errno : 0;
+	if (secmem_lock_policy() == SECMEM_LOCK_REQUIRE)
+		return -errno;
+	/* Then it is at least there: or where memory is short the first store would be a SIGBUS, and the kernel,
+	 * taking an answer from a page that must be fetched, would fail it when we are killed just then. */
+	return madvise(from, n, MADV_POPULATE_WRITE) < 0 && errno != EINVAL ? -errno : 0;
 }
 
 /* Maps the file from the bytes mapped so far up to size. */
@@ -195,12 +203,15 @@ static int grow(struct keep *k, size_t chunks)
 {
 	size_t at = k->n_chunks * CHUNK;
 	size_t n = (chunks * CHUNK + KEEP_SEGMENT - 1) / KEEP_SEGMENT * KEEP_SEGMENT;
+	struct stat st;
 
 	if (at + n > (size_t)KEEP_SEGMENTS_MAX * KEEP_SEGMENT)
 		return -ENOMEM;
-	/* A predecessor may have died with the file longer than what it had mapped. */
 	FAULT_POINT();
-	if (ftruncate(k->fd, (off_t)(at + n)) < 0)
+	if (fstat(k->fd, &st) < 0)
+		return -errno;
+	/* Longer than what is mapped where the last attempt could not be mapped or locked. It can't get shorter. */
+	if (st.st_size < (off_t)(at + n) && ftruncate(k->fd, (off_t)(at + n)) < 0)
 		return -errno;
 	FAULT_POINT();
 	return map_up_to(k, at + n);
@@ -209,19 +220,21 @@ static int grow(struct keep *k, size_t chunks)
 /* The first of n free chunks in a row; 0: none. */
 static size_t find_chunks(struct keep *k, size_t n)
 {
-	size_t in_a_row = 0;
+	size_t in_a_row = 0, step;
+	bool all_used = true; /* from k->search on */
 
-	for (size_t i = k->search; i < k->n_chunks; i++) {
+	for (size_t i = k->search; i < k->n_chunks; i += step) {
 		if (k->info[i].type == CHUNK_FREE) {
+			all_used = false;
+			step = 1;
 			if (++in_a_row == n)
 				return i + 1 - n;
-		} else {
-			if (in_a_row == 0 && i == k->search)
-				k->search = i + 1;
-			in_a_row = 0;
-			if (k->info[i].type == CHUNK_RUN)
-				i += k->info[i].used - 1;
+			continue;
 		}
+		step = k->info[i].type == CHUNK_RUN ? k->info[i].used : 1;
+		if (all_used)
+			k->search = i + step;
+		in_a_row = 0;
 	}
 	return 0;
 }
@@ -388,12 +401,12 @@ void *keep_alloc(struct keep *k, size_t n)
 
 void keep_commit(struct keep *k, void *block, enum keep_kind kind)
 {
+	struct head *h = (struct head *)(void *)k->base;
 	struct block *b = block_of(block);
 	uint64_t size = keep_size(block);
 
-	pthread_mutex_lock(&k->lock);
-	atomic_store_explicit(&b->seq, k->seq++, memory_order_relaxed);
-	pthread_mutex_unlock(&k->lock);
+	atomic_store_explicit(&b->seq, atomic_fetch_add(&h->seq, 1) + 1, memory_order_relaxed);
+	FAULT_POINT();
 	set_word(&b->word, word_of(BLOCK_COMMITTED, (uint64_t)kind | size << 8));
 }
 
@@ -447,19 +460,39 @@ static bool is_committed(const struct block *b, enum keep_kind kind)
 	return (word & 0xff) == BLOCK_COMMITTED && (kind == KEEP_ANY || (word >> 8 & 0xff) == (uint64_t)kind);
 }
 
-void *keep_find(struct keep *k, uint64_t place, uint64_t seq, enum keep_kind kind)
+/* The block that may begin at that place; NULL: none can. Under the lock. */
+static struct block *block_from(const struct keep *k, uint64_t place)
 {
 	size_t i = place / CHUNK, at = place % CHUNK;
-	struct block *b;
 
 	if (i == 0 || i >= k->n_chunks || at < CHUNK_HEAD + BLOCK_HEAD)
 		return NULL;
 	at -= CHUNK_HEAD + BLOCK_HEAD;
-	if (k->info[i].type == CHUNK_BLOCKS ? at % class_size[k->info[i].class] != 0
-	                                    : k->info[i].type != CHUNK_RUN || at != 0 || k->info[i].used == 0)
+	switch (k->info[i].type) {
+	case CHUNK_BLOCKS:
+		if (at % class_size[k->info[i].class] != 0 || at / class_size[k->info[i].class] >= blocks_in(k->info[i].class))
+			return NULL;
+		break;
+	case CHUNK_RUN:
+		if (at != 0 || k->info[i].used == 0)
+			return NULL;
+		break;
+	default:
 		return NULL;
-	b = block_of(k->base + place);
-	return is_committed(b, kind) && keep_seq(payload_of(b)) == seq ? payload_of(b) : NULL;
+	}
+	return block_of(k->base + place);
+}
+
+void *keep_find(struct keep *k, uint64_t place, uint64_t seq, enum keep_kind kind)
+{
+	struct block *b;
+
+	pthread_mutex_lock(&k->lock); /* chunks may be cut and freed meanwhile */
+	b = block_from(k, place);
+	if (b && (!is_committed(b, kind) || keep_seq(payload_of(b)) != seq))
+		b = NULL;
+	pthread_mutex_unlock(&k->lock);
+	return b ? payload_of(b) : NULL;
 }
 
 void keep_each(struct keep *k, enum keep_kind kind, void (*fn)(void *arg, void *block), void *arg)
@@ -510,6 +543,7 @@ int keep_create(int *ret_fd)
 static bool adopt_block(struct keep *k, size_t i, struct block *b)
 {
 	struct info *c = &k->info[i];
+	const struct head *h = (const struct head *)(const void *)k->base;
 	uint64_t seq = atomic_load_explicit(&b->seq, memory_order_relaxed);
 
 	if (state_of(b) != BLOCK_COMMITTED) {
@@ -522,8 +556,8 @@ static bool adopt_block(struct keep *k, size_t i, struct block *b)
 	}
 	if (keep_size(payload_of(b)) > room_in(k, i))
 		return false;
-	if (seq >= k->seq)
-		k->seq = seq + 1;
+	if (seq == 0 || seq > atomic_load_explicit(&h->seq, memory_order_relaxed))
+		return false;
 	k->stats.blocks++;
 	k->stats.used += c->type == CHUNK_RUN ? c->used * (size_t)CHUNK : class_size[c->class];
 	if (c->type == CHUNK_BLOCKS)
@@ -636,7 +670,6 @@ int keep_attach(int fd, void (*grown)(void *arg, size_t bytes), void *arg, struc
 	pthread_mutex_init(&k->lock, NULL);
 	k->fd = fd;
 	k->search = 1; /* the first chunk is the head's */
-	k->seq = 1;
 	k->grown = grown;
 	k->arg = arg;
 	for (unsigned c = 0; c < N_CLASSES; c++)

@@ -17,6 +17,10 @@
 #include "base/fault.h"
 #include "fs/node.h"
 
+#ifndef MADV_POPULATE_WRITE /* glibc 2.34 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define JOURNAL_MAGIC 0x6c6e726a73666e63 /* "cnfsjrnl" */
 
 enum {
@@ -46,7 +50,7 @@ _Static_assert(sizeof(struct slot) == JOURNAL_SLOT, "a slot with its head");
 /* INIT and its answer, without fuse_in_header's length rules: as they were. */
 struct saved {
 	_Atomic uint32_t len; /* 0: none. Stored last */
-	unsigned char data[INIT_MAX];
+	_Alignas(8) unsigned char data[INIT_MAX];
 };
 
 struct file {
@@ -54,6 +58,7 @@ struct file {
 	_Atomic uint64_t format;
 	struct saved init, answer;
 	struct slot slots[JOURNAL_SLOTS];
+	_Atomic uint32_t buffer_flags[JOURNAL_BUFFERS]; /* as a slot's, of a request that has none */
 	_Alignas(4096) unsigned char buffers[JOURNAL_BUFFERS][BUFFER];
 };
 
@@ -138,7 +143,7 @@ static void link_slot(struct journal *j, int i, uint64_t unique)
 }
 
 /* Puts a request into a slot; NO_SLOT: there is none, or it is too long. */
-static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t len)
+static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t len, uint32_t flags)
 {
 	struct slot *s;
 	int i = NO_SLOT;
@@ -154,7 +159,7 @@ static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t l
 	s = &j->file->slots[i];
 	memcpy(s->data, in, len);
 	s->len = (uint32_t)len;
-	atomic_store_explicit(&s->flags, SLOT_EXECUTED, memory_order_relaxed);
+	atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
 	store64(&s->unique, in->unique);
 	pthread_mutex_lock(&j->lock);
 	link_slot(j, i, in->unique);
@@ -213,6 +218,16 @@ size_t journal_used(struct journal *j)
 static struct fuse_in_header *header(struct journal *j, int buffer)
 {
 	return (struct fuse_in_header *)(void *)j->file->buffers[buffer];
+}
+
+/* It holds nothing that a successor should look at. */
+static void buffer_done(struct journal *j, int buffer)
+{
+	_Atomic uint32_t *flags = &j->file->buffer_flags[buffer];
+
+	store32((_Atomic uint32_t *)&header(j, buffer)->len, 0);
+	if (atomic_load_explicit(flags, memory_order_relaxed))
+		store32(flags, 0);
 }
 
 static int take_buffer(struct journal *j)
@@ -294,18 +309,12 @@ static void record(struct journal *j, struct reader *r, size_t len)
 		set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
 		r->unique = 0;
 	} else if (has_answer(in->opcode)) {
-		r->slot = slot_add(j, in, len);
+		r->slot = slot_add(j, in, len, SLOT_EXECUTED);
+		if (r->slot == NO_SLOT)
+			store32(&j->file->buffer_flags[r->buffer], SLOT_EXECUTED);
 	} else {
 		r->unique = 0;
 	}
-}
-
-/* The buffer holds nothing that a successor should look at. */
-static void buffer_done(struct journal *j, struct reader *r)
-{
-	_Atomic uint32_t *len = (_Atomic uint32_t *)&header(j, r->buffer)->len;
-
-	store32(len, 0);
 }
 
 static ssize_t read_device(struct journal *j, struct reader *r, int device, void *buf, size_t size)
@@ -314,7 +323,7 @@ static ssize_t read_device(struct journal *j, struct reader *r, int device, void
 
 	if (size > BUFFER)
 		size = BUFFER;
-	buffer_done(j, r);
+	buffer_done(j, r->buffer);
 	r->unique = 0;
 	n = read(device, j->file->buffers[r->buffer], size);
 	if (n < (ssize_t)sizeof(struct fuse_in_header))
@@ -323,7 +332,7 @@ static ssize_t read_device(struct journal *j, struct reader *r, int device, void
 	record(j, r, (size_t)n);
 	memcpy(buf, j->file->buffers[r->buffer], (size_t)n);
 	if (r->slot != NO_SLOT)
-		buffer_done(j, r);
+		buffer_done(j, r->buffer);
 	return n;
 }
 
@@ -340,38 +349,48 @@ static ssize_t give_init(struct journal *j, void *buf, size_t size)
 	return (ssize_t)len;
 }
 
+static const struct fuse_in_header *replay_header(struct journal *j, struct replay what)
+{
+	return what.slot == NO_SLOT ? header(j, what.buffer) : (const void *)j->file->slots[what.slot].data;
+}
+
+static _Atomic uint32_t *replay_flags(struct journal *j, struct replay what)
+{
+	return what.slot == NO_SLOT ? &j->file->buffer_flags[what.buffer] : &j->file->slots[what.slot].flags;
+}
+
 /* What a request that the predecessor left is answered without being executed; 0: it is to be executed. */
 static int verdict(struct journal *j, struct replay what)
 {
-	const struct fuse_in_header *in;
-	uint32_t flags;
+	const struct fuse_in_header *in = replay_header(j, what);
+	uint32_t flags = atomic_load(replay_flags(j, what));
 
-	if (what.slot == NO_SLOT)
-		return 0;
-	in = (const void *)j->file->slots[what.slot].data;
-	flags = atomic_load(&j->file->slots[what.slot].flags);
 	if (flags / SLOT_SEEN >= JOURNAL_SEEN_MAX || flags % SLOT_SEEN / SLOT_DEATHS >= JOURNAL_DEATHS_MAX)
 		return -EIO;
 	/* Nothing else than an open waits for what may take long. */
 	return flags & SLOT_INTERRUPTED && in->opcode == FUSE_OPEN ? -EINTR : 0;
 }
 
-static ssize_t write_error(struct journal *j, int device, uint64_t unique, int err)
+static void write_error(struct journal *j, int device, struct replay what, int err)
 {
-	struct fuse_out_header out = { .len = sizeof(out), .error = err, .unique = unique };
+	struct fuse_out_header out = {
+		.len = sizeof(out), .error = err, .unique = replay_header(j, what)->unique,
+	};
 	struct iovec iov = { .iov_base = &out, .iov_len = sizeof(out) };
 
-	return journal_writev(j, device, &iov, 1);
+	journal_writev(j, device, &iov, 1);
+	if (what.slot == NO_SLOT) {
+		buffer_done(j, what.buffer);
+		leave_buffer(j, what.buffer);
+	}
 }
 
 static ssize_t give_replay(struct journal *j, struct reader *r, struct replay what, void *buf, size_t size)
 {
-	const struct slot *s = what.slot != NO_SLOT ? &j->file->slots[what.slot] : NULL;
-	const unsigned char *data = s ? s->data : j->file->buffers[what.buffer];
-	size_t len = s ? s->len : header(j, what.buffer)->len;
+	size_t len = what.slot != NO_SLOT ? j->file->slots[what.slot].len : header(j, what.buffer)->len;
 
+	buffer_done(j, r->buffer);
 	if (what.slot == NO_SLOT) { /* its buffer becomes ours: there it lies safely */
-		buffer_done(j, r);
 		leave_buffer(j, r->buffer);
 		r->buffer = what.buffer;
 	}
@@ -379,11 +398,13 @@ static ssize_t give_replay(struct journal *j, struct reader *r, struct replay wh
 		errno = EIO;
 		return -1;
 	}
-	memcpy(buf, data, len);
+	memcpy(buf, replay_header(j, what), len);
 	r->unique = ((const struct fuse_in_header *)buf)->unique;
 	r->slot = what.slot;
 	if (what.slot != NO_SLOT)
 		set_flags(j, r->unique, SLOT_EXECUTED, 0);
+	else
+		store32(replay_flags(j, what), atomic_load(replay_flags(j, what)) | SLOT_EXECUTED);
 	return (ssize_t)len;
 }
 
@@ -422,7 +443,7 @@ static ssize_t read_left(struct journal *j, struct reader *r, int device, void *
 		err = verdict(j, what);
 		if (!err)
 			return give_replay(j, r, what, buf, size);
-		write_error(j, device, atomic_load(&j->file->slots[what.slot].unique), err);
+		write_error(j, device, what, err);
 	}
 	errno = ENODEV;
 	return left;
@@ -459,19 +480,26 @@ static size_t gather(const struct iovec *iov, int count, unsigned char *out, siz
 	return n;
 }
 
-/* The answer to INIT: the first worker's is written and kept, a successor's is compared. */
+/* The answer to INIT: the first is kept, a successor's is compared. It writes it as well, since who kept it may
+ * have died before it wrote: if not, the kernel doesn't know any more what this answers. */
 static ssize_t answer_init(struct journal *j, int device, struct iovec *iov, int count)
 {
+	const struct saved *first = &j->file->answer;
 	unsigned char answer[INIT_MAX];
-	size_t len = gather(iov, count, answer, sizeof(answer));
+	size_t len = gather(iov, count, answer, sizeof(answer)), first_len = atomic_load(&first->len);
 	ssize_t n = (ssize_t)len;
 	int result = 1;
 
-	if (!j->successor) {
-		save(&j->file->answer, answer, len);
-		n = writev(device, iov, count);
-	} else if (len == 0 || len != atomic_load(&j->file->answer.len) || memcmp(answer, j->file->answer.data, len) != 0) {
+	if (first_len > 0 && (len != first_len || memcmp(answer, first->data, len) != 0)) {
 		result = -EPROTO;
+	} else {
+		if (first_len == 0)
+			save(&j->file->answer, answer, len);
+		FAULT_POINT();
+		n = writev(device, iov, count);
+		FAULT_POINT();
+		if (n < 0 && errno == ENOENT && first_len > 0)
+			n = (ssize_t)len;
 	}
 	if (n < 0)
 		return n;
@@ -515,8 +543,11 @@ ssize_t journal_writev(struct journal *j, int device, struct iovec *iov, int cou
 	FAULT_POINT();
 	/* ENOENT: it was answered before, or given up; there is nothing to be done about other failures. */
 	slot_done(j, unique);
-	if (r && r->unique == unique)
+	if (r && r->unique == unique) {
+		if (r->slot == NO_SLOT)
+			buffer_done(j, r->buffer);
 		r->unique = 0;
+	}
 	errno = err;
 	return n;
 }
@@ -540,9 +571,9 @@ int journal_create(int *ret_fd)
 }
 
 /* A successor counts the deaths of what was being executed. Nobody executes it now. */
-static void count_death(struct slot *s, enum journal_death death)
+static void count_death(_Atomic uint32_t *of, enum journal_death death)
 {
-	uint32_t flags = atomic_load(&s->flags);
+	uint32_t flags = atomic_load(of);
 
 	if (death == JOURNAL_CRASHED && flags & SLOT_EXECUTED)
 		flags += SLOT_DEATHS;
@@ -550,7 +581,7 @@ static void count_death(struct slot *s, enum journal_death death)
 		flags += SLOT_SEEN;
 	if (death == JOURNAL_POISON)
 		flags += JOURNAL_SEEN_MAX * SLOT_SEEN;
-	store32(&s->flags, flags & ~(uint32_t)SLOT_EXECUTED);
+	store32(of, flags & ~(uint32_t)SLOT_EXECUTED);
 }
 
 static bool is_request(struct journal *j, int buffer)
@@ -561,36 +592,42 @@ static bool is_request(struct journal *j, int buffer)
 	       in->opcode != FUSE_INIT;
 }
 
-/* The interrupts that lie in buffers: whom they mean. */
-static void mark_interrupted(struct journal *j, int buffer)
+static bool is_interrupt(struct journal *j, int buffer)
 {
 	const struct fuse_in_header *in = header(j, buffer);
-	const struct fuse_interrupt_in *arg = (const void *)(in + 1);
 
-	if (in->len >= sizeof(*in) + sizeof(*arg) && in->opcode == FUSE_INTERRUPT)
-		set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
+	return in->len >= sizeof(*in) + sizeof(struct fuse_interrupt_in) && in->opcode == FUSE_INTERRUPT;
+}
+
+/* The interrupt in a buffer: whom it means. */
+static void adopt_interrupt(struct journal *j, int buffer)
+{
+	const struct fuse_interrupt_in *arg = (const void *)(header(j, buffer) + 1);
+
+	set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
+	buffer_done(j, buffer);
 }
 
 /* A request in a buffer goes into a slot, or stays there when it is too long. */
 static void adopt_buffer(struct journal *j, int buffer, enum journal_death death)
 {
 	const struct fuse_in_header *in = header(j, buffer);
-	_Atomic uint32_t *len = (_Atomic uint32_t *)&header(j, buffer)->len;
+	_Atomic uint32_t *flags = &j->file->buffer_flags[buffer];
 	bool known;
-	int slot;
 
+	if (in->len && in->opcode == FUSE_INIT && !atomic_load(&j->file->init.len))
+		save(&j->file->init, in, in->len);
 	if (!is_request(j, buffer)) {
-		store32(len, 0);
+		buffer_done(j, buffer);
 		return;
 	}
 	pthread_mutex_lock(&j->lock);
 	known = find(j, in->unique) != NO_SLOT;
 	pthread_mutex_unlock(&j->lock);
-	slot = known ? NO_SLOT : slot_add(j, in, in->len);
-	if (slot != NO_SLOT)
-		count_death(&j->file->slots[slot], death == JOURNAL_CRASHED ? JOURNAL_KILLED : death);
-	if (known || slot != NO_SLOT) {
-		store32(len, 0);
+	if (!known)
+		count_death(flags, death);
+	if (known || slot_add(j, in, in->len, atomic_load(flags)) != NO_SLOT) {
+		buffer_done(j, buffer);
 		return;
 	}
 	j->buffers |= 1u << buffer;
@@ -620,13 +657,16 @@ static int adopt(struct journal *j, enum journal_death death)
 			j->free[j->n_free++] = i;
 			continue;
 		}
-		count_death(s, death);
+		count_death(&s->flags, death);
 		link_slot(j, i, unique);
 	}
 	for (int b = 0; b < JOURNAL_BUFFERS; b++)
-		adopt_buffer(j, b, death);
+		if (!is_interrupt(j, b))
+			adopt_buffer(j, b, death);
+	/* Now that whom they mean have slots. */
 	for (int b = 0; b < JOURNAL_BUFFERS; b++)
-		mark_interrupted(j, b);
+		if (is_interrupt(j, b))
+			adopt_interrupt(j, b);
 	/* What was interrupted first: somebody may be waiting to be killed. */
 	replay_slots(j, SLOT_INTERRUPTED);
 	replay_slots(j, 0);
@@ -669,11 +709,13 @@ int journal_attach(int fd, enum journal_death death, struct journal **ret)
 		err = -errno;
 		goto fail_key;
 	}
+	/* Into a page that is not there a read by one who is killed just then fails, with the request lost. */
+	madvise(j->file->buffers, sizeof(j->file->buffers), MADV_POPULATE_WRITE);
 	err = check_head(j);
 	if (!err)
 		err = adopt(j, death);
 	if (!err) {
-		j->successor = atomic_load(&j->file->answer.len) > 0;
+		j->successor = atomic_load(&j->file->init.len) > 0;
 		*ret = j;
 		return 0;
 	}

@@ -10,10 +10,9 @@
  * A request that is longer than a slot stays in its buffer, and must be answered by the thread that
  * read it before that reads again. FORGET and INTERRUPT have no answer and no slot.
  *
- * The successor's session gets first the INIT that the first worker got, whose answer must be the same and
- * isn't written, then what the journal holds, then what the kernel says. What had been interrupted is answered
- * EINTR at once; what was being executed in two deaths that were no SIGKILL, or
- * waited in five of them, EIO.
+ * The successor's session gets first the INIT that the first worker got, whose answer must be the same if
+ * there was one, then what the journal holds, then what the kernel says. What had been interrupted is answered
+ * EINTR at once; what was being executed in two deaths that were no SIGKILL, or waited in five of them, EIO.
  *
  * Holds no secrets: names, and what is written to refresh. Not locked. Threads: any, but for attach and detach.
  */

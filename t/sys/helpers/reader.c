@@ -1,16 +1,25 @@
 /*
- * Opens and reads a file N times: reader FILE N plain|fstat|small. Checks that each read is one whole version
- * (rotate.c) and that versions only go up. "ok N first F last L", or "bad …" and exit status 1.
+ * Opens and reads a file N times, or until SIGTERM: reader FILE N plain|fstat|small. Checks that each read is one
+ * whole version (rotate.c) and that versions only go up. "ok N first F last L", or "bad …" and exit status 1.
  * fstat: believes st_size, as many programs do; small: by reads of 7 to 100 bytes.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+static volatile sig_atomic_t stop;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	stop = 1;
+}
 
 static int bad(const char *why, long i, const char *text, size_t len)
 {
@@ -26,12 +35,17 @@ int main(int argc, char **argv)
 	if (argc != 4)
 		return 2;
 	long n = atol(argv[2]);
+	signal(SIGTERM, on_term);
 	int use_fstat = !strcmp(argv[3], "fstat"), small = !strcmp(argv[3], "small");
 	for (long i = 0; i < n; i++) {
 		int fd = open(argv[1], O_RDONLY | O_CLOEXEC);
 		size_t len = 0;
 		ssize_t r;
 
+		if (fd < 0 && errno == EINTR && stop)
+			n = i;
+		if (i == n)
+			break;
 		if (fd < 0)
 			return bad(strerrorname_np(errno), i, "", 0);
 		size_t want = sizeof(text) - 1;
@@ -74,6 +88,8 @@ int main(int argc, char **argv)
 		last = v;
 		if (!first)
 			first = v;
+		if (stop)
+			n = i + 1;
 	}
 	printf("ok %ld first %lu last %lu\n", n, first, last);
 	return 0;
