@@ -159,6 +159,7 @@ int keep_renew(struct supervisor *s)
 	release_map(s);
 	close_fd(&s->keep);
 	s->keep = keep;
+	mount_store_again(s);
 	return 0;
 }
 

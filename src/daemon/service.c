@@ -4,6 +4,7 @@
 #include "daemon/service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -209,4 +210,47 @@ int service_drop_fd(struct service *s, const char *name)
 
 	snprintf(message, sizeof(message), "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
 	return send_message(s, message, -1);
+}
+
+enum { LISTEN_FDS_START = 3, LISTEN_FDS_MAX = 64 };
+
+/* Which of the names the i-th of a list with colons is; n: none. */
+static size_t name_at(const char *list, unsigned i, const char *const *names, size_t n)
+{
+	size_t len, at = 0;
+
+	for (; i > 0; i--) {
+		list += strcspn(list, ":");
+		list += *list == ':';
+	}
+	len = strcspn(list, ":");
+	while (at < n && (strncmp(list, names[at], len) != 0 || names[at][len]))
+		at++;
+	return at;
+}
+
+void service_take_fds(bool foreground, const char *const *names, size_t n, int *ret_fds)
+{
+	char pid[24] = "", count[24] = "", list[2048] = "";
+	bool given = take_variable("LISTEN_PID", pid, sizeof(pid));
+	unsigned fds;
+
+	given = take_variable("LISTEN_FDS", count, sizeof(count)) && given;
+	take_variable("LISTEN_FDNAMES", list, sizeof(list));
+	for (size_t i = 0; i < n; i++)
+		ret_fds[i] = -1;
+	if (!foreground || !given || strtol(pid, NULL, 10) != getpid())
+		return;
+	fds = (unsigned)strtoul(count, NULL, 10);
+	for (unsigned i = 0; i < fds && i < LISTEN_FDS_MAX; i++) {
+		size_t at = name_at(list, i, names, n);
+		int fd = LISTEN_FDS_START + (int)i;
+
+		if (at == n || ret_fds[at] >= 0) {
+			close(fd);
+		} else {
+			fcntl(fd, F_SETFD, FD_CLOEXEC);
+			ret_fds[at] = fd;
+		}
+	}
 }

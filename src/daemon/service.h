@@ -14,6 +14,7 @@
 #define CONNECTFS_DAEMON_SERVICE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -49,5 +50,9 @@ int service_watchdog(struct service *s, int64_t now_ms);
 int service_keep_fd(struct service *s, const char *name, int fd);
 /* Lets go of all of that name: before an intended end. */
 int service_drop_fd(struct service *s, const char *name);
+/* What an earlier start has left with the manager (LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES, which are taken out of the
+ * environment): into ret_fds the descriptor of each of the n names, CLOEXEC and the caller's, or -1. Others
+ * are closed. To be called before a descriptor is opened; foreground as of service_init. */
+void service_take_fds(bool foreground, const char *const *names, size_t n, int *ret_fds);
 
 #endif

@@ -70,51 +70,6 @@ static void log_failure(struct supervisor *s, const char *msg)
 	s->failure = NULL;
 }
 
-/* ---- The mount ------------------------------------------------------------------------- */
-
-static bool is_mounted(const struct supervisor *s)
-{
-	return mount_is_at(s->mountpoint, s->major, s->minor);
-}
-
-/* Does the kernel still have requests for us? Wherever the mount is by now (it moves with its directory), and
- * also when it has been detached and a file is still open. */
-static bool is_connected(const struct supervisor *s)
-{
-	struct pollfd p = { .fd = s->device };
-
-	return poll(&p, 1, 0) >= 0 && !(p.revents & (POLLERR | POLLHUP | POLLNVAL));
-}
-
-static void unmount(struct supervisor *s, bool lazy)
-{
-	int err = -EBUSY;
-
-	if (!s->mounted)
-		return;
-	s->mounted = false;
-	if (!is_mounted(s))
-		return;
-	if (!lazy)
-		err = mount_close(s->mountpoint, false);
-	if (err)
-		err = mount_close(s->mountpoint, true);
-	if (err && err != -EINVAL && err != -ENOENT)
-		log_error("can't unmount", "mountpoint", s->mountpoint, "error", strerror(-err), NULL);
-	else
-		log_info("unmounted", "mountpoint", s->mountpoint, NULL);
-}
-
-static int do_mount(struct supervisor *s, struct error *ret_err)
-{
-	int err = mount_open(s->mountpoint, &s->start->mount, &s->device, ret_err);
-
-	if (!err)
-		err = mount_identify(s->mountpoint, &s->major, &s->minor, ret_err);
-	s->mounted = !err;
-	return err;
-}
-
 /* ---- The children ---------------------------------------------------------------------- */
 
 /* The end of a mount: nothing of it stays. */
@@ -125,7 +80,7 @@ static void take_down(struct supervisor *s)
 	child_kill(&s->worker, SIGKILL);
 	child_kill(&s->notifier, SIGKILL);
 	s->notifier.again_ms = 0;
-	unmount(s, true);
+	mount_end(s, true);
 	keep_drop(s);
 	s->death = CONTROL_DEATH_NONE;
 }
@@ -172,7 +127,8 @@ static void stop(struct supervisor *s, int status)
 	s->give_up_ms = s->kill_ms + STOP_GIVE_UP_MS;
 	s->worker.again_ms = s->notifier.again_ms = 0;
 	service_stopping(&s->service);
-	unmount(s, false);
+	mount_drop_stored(s);
+	mount_end(s, false);
 	close_fd(&s->device);
 	if (s->control >= 0 && control_send(s->control, &m, -1) != 0)
 		close_fd(&s->control); /* its end says the same */
@@ -180,21 +136,6 @@ static void stop(struct supervisor *s, int status)
 }
 
 /* ---- What the worker says --------------------------------------------------------------- */
-
-/* A mount with its keep and journal, where there is none to go on with. */
-static int do_begin(struct supervisor *s, struct error *ret_err)
-{
-	int err;
-
-	if (s->device >= 0)
-		return 0;
-	err = keep_create(&s->keep);
-	if (!err)
-		err = journal_create(&s->journal);
-	if (err)
-		return error_set(ret_err, EIO, "can't start: %s", strerror(-err));
-	return do_mount(s, ret_err);
-}
 
 static void on_configured(struct supervisor *s, const struct control_message *m)
 {
@@ -205,7 +146,7 @@ static void on_configured(struct supervisor *s, const struct control_message *m)
 		return;
 	s->uid = m->uid;
 	s->gid = m->gid;
-	if (do_begin(s, &err) != 0) {
+	if (mount_begin(s, &err) != 0) {
 		supervisor_fail(s, 2, "connectfs: %s", err.text);
 		return;
 	}
@@ -364,13 +305,13 @@ static void on_worker_death(struct supervisor *s, int status)
 		return;
 	}
 	if (s->ready_once && s->device >= 0) {
-		if (!is_connected(s) && !is_mounted(s)) {
+		if (!mount_is_alive(s) && !mount_is_ours(s)) {
 			log_info("unmounted", "mountpoint", s->mountpoint, NULL);
 			stop(s, 0);
 			return;
 		}
 		/* The session ends also when somebody aborts the connection: then it is still mounted, and dead. */
-		if (!is_connected(s)) {
+		if (!mount_is_alive(s)) {
 			log_error("the connection was aborted; mounting anew", "mountpoint", s->mountpoint, NULL);
 			take_down(s);
 		}
@@ -566,7 +507,7 @@ static void set_up(struct supervisor *s)
 		supervisor_fail(s, 2, "connectfs: /: %s", strerror(errno));
 	else if (mount_lock(s->mountpoint, &s->lock, &pid, &err) != 0)
 		supervisor_fail(s, 2, "connectfs: %s", err.text);
-	else if ((removed = mount_remove_dead(s->mountpoint, &err)) < 0)
+	else if (!mount_go_on(s) && (removed = mount_remove_dead(s->mountpoint, &err)) < 0)
 		supervisor_fail(s, 2, "connectfs: %s", err.text);
 	else if ((e = start_worker(s)) != 0)
 		supervisor_fail(s, 2, "connectfs: can't start the worker: %s", strerror(-e));
@@ -616,6 +557,7 @@ int supervisor_run(const struct supervisor_start *start)
 
 	log_set_role("supervisor");
 	log_init();
+	mount_take_stored(&s);
 	service_init(&s.service, !start->background);
 	set_up(&s);
 	return run_to_the_end(&s);

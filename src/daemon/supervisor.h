@@ -98,6 +98,21 @@ void keep_hold(struct supervisor *s, size_t bytes);
 int keep_renew(struct supervisor *s);              /* an empty one in place of one that can't be used */
 void keep_drop(struct supervisor *s);              /* and the journal */
 
+/* ownmount.c */
+/* A mount with its keep and journal, where there is none to go on with. */
+int mount_begin(struct supervisor *s, struct error *ret_err);
+void mount_end(struct supervisor *s, bool lazy);
+bool mount_is_ours(const struct supervisor *s);    /* what is mounted on our mount point */
+/* Does the kernel still have requests for us? Wherever the mount is by now (it moves with its directory), and
+ * also when it has been detached and a file is still open. */
+bool mount_is_alive(const struct supervisor *s);
+/* The service manager's file descriptor store. Take: what it has for us, before anything is opened. Go on: true
+ * where that is a living mount of ours on our mount point. Drop: nothing is to be gone on with. */
+void mount_take_stored(struct supervisor *s);
+bool mount_go_on(struct supervisor *s);
+void mount_drop_stored(struct supervisor *s);
+void mount_store_again(struct supervisor *s);      /* they are others now */
+
 /* reload.c */
 void reload_begin(struct supervisor *s);           /* at SIGHUP */
 void reload_on_message(struct supervisor *s);      /* next.control can be read */

@@ -4,7 +4,9 @@ use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use ConnectFS::Test;
+use IO::Handle ();
 use IO::Socket::UNIX;
+use POSIX ();
 use Socket qw(AF_UNIX SOCK_DGRAM pack_sockaddr_un);
 
 need_fuse();
@@ -143,6 +145,38 @@ SKIP: {
 	skip "systemd-analyze can't work here: $v->{err}", 1 if $v->{err} =~ /Failed to (?:initialize manager|connect)/;
 	my @found = grep { /connectfs/ } split /\n/, "$v->{out}$v->{err}";
 	is(join("\n", @found), '', 'systemd-analyze verify finds nothing in the unit') or diag $v->{err};
+}
+
+# The supervisor is killed, with all that is its own: what the manager has stored goes on
+SKIP: {
+	my $python = find_tool('python3') // skip 'no python3', 9;
+	my $mnt = tmp_dir();
+	my $secret = "$d/s.properties";
+	mkdir "$d/stored";
+	spew($secret, "k=one\n");
+	spew("$d/stored/b.properties", "# long enough for two reads\nk=\${file:$secret:k}\n");
+	my $orders = "$d/orders";
+	POSIX::mkfifo($orders, 0600) or die "mkfifo: $!";
+	my $p = start('sh', '-c', 'exec "$@" < "$0"', $orders, $python, helper_path('manager.py'), "$d/fds", program(), '-f', "$d/stored", $mnt);
+	open(my $tell, '>', $orders) or die;
+	$tell->autoflush(1);
+	ok(eventually(sub { $p->output =~ /^ready (\d+)/m }, 15), 'a manager that stores descriptors') or diag $p->errors;
+	my ($mount) = ConnectFS::Guard::mounts_below($mnt);
+	is(slurp("$mnt/b.properties"), "# long enough for two reads\nk=one\n", '… it reads');
+	my $before = stx("$mnt/b.properties");
+	open(my $held, '<:raw', "$mnt/b.properties") or die;
+	sysread $held, my $begin, 10;
+	print $tell "kill\n";
+	ok(eventually(sub { () = $p->output =~ /^ready/mg; (() = $p->output =~ /^ready/mg) == 2 }, 15), 'the supervisor is killed: another goes on') or diag $p->errors;
+	is_deeply([ConnectFS::Guard::mounts_below($mnt)], [$mount], '… with the same mount');
+	is(eval { slurp("$mnt/b.properties") }, "# long enough for two reads\nk=one\n", '… which can be read') or diag $@;
+	sysread $held, my $rest, 100;
+	is($begin . ($rest // "($!)"), "# long enough for two reads\nk=one\n", '… a file that was open reads on');
+	is(stx("$mnt/b.properties")->{mtime}, $before->{mtime}, '… no time has moved');
+	close $held;
+	print $tell "stop\n";
+	ok(eventually(sub { $p->output =~ /^stopped (\d+) (\d+)/m }, 10), '… it can be ended') or diag $p->errors;
+	is($p->output =~ /^stopped (.*)/m ? $1 : '', '0 0', '… and leaves nothing with the manager');
 }
 
 done_testing;
