@@ -91,7 +91,7 @@ void kept_store(struct connector *conn, const struct kept_facts *facts)
 	uint32_t other;
 
 	begin(conn);
-	if (!conn->kept)
+	if (!conn->kept || keep_is_frozen(conn->catalog->engine->keep))
 		return;
 	other = !atomic_load_explicit(&conn->kept->which, memory_order_relaxed);
 	FAULT_POINT();
@@ -120,7 +120,7 @@ void kept_set(struct connector *conn, uint32_t set, uint32_t clear)
 	uint32_t flags;
 
 	pthread_mutex_lock(&conn->lock);
-	if (conn->kept) {
+	if (conn->kept && !keep_is_frozen(conn->catalog->engine->keep)) {
 		flags = atomic_load_explicit(&conn->kept->flags, memory_order_relaxed);
 		FAULT_POINT();
 		atomic_store_explicit(&conn->kept->flags, (flags & ~clear) | set, memory_order_release);
