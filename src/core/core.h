@@ -225,6 +225,7 @@ struct kept_facts {
 };
 /* As they are, but with that snapshot (NULL: the one in force). */
 struct kept_facts kept_facts(const struct connector *conn, const struct snapshot *snapshot);
+void kept_begin(struct connector *conn);                  /* its record, as it is, unless there is one */
 void kept_store(struct connector *conn, const struct kept_facts *facts);
 void kept_set(struct connector *conn, uint32_t set, uint32_t clear);
 void kept_rendered(struct connector *conn);               /* it has gone well */

@@ -65,8 +65,22 @@ void snapshot_place(const struct snapshot *s, uint64_t *ret_place, uint64_t *ret
 
 /* ---- connectors ---- */
 
-/* The record of one that has none yet. */
-static void begin(struct connector *conn)
+/* Under the lock, so that whoever changes it from now on finds the record. */
+static uint32_t flags_of(const struct connector *conn)
+{
+	enum presence p = atomic_load(&conn->presence);
+	uint32_t flags = p == PRESENCE_VISIBLE || p == PRESENCE_VANISHING ? KEPT_VISIBLE : 0;
+
+	if (conn->active)
+		flags |= KEPT_ACTIVE;
+	if (conn->announce == TOUCH_ROTATED + 1 || conn->touching)
+		flags |= KEPT_DUE_ROTATED;
+	else if (conn->announce)
+		flags |= KEPT_DUE_STATE;
+	return flags;
+}
+
+void kept_begin(struct connector *conn)
 {
 	struct keep *keep = conn->catalog->engine->keep;
 	size_t len = strlen(conn->name);
@@ -79,9 +93,10 @@ static void begin(struct connector *conn)
 		return; /* tried again at the next change; a successor would take it for a new one */
 	k->ino = conn->ino;
 	memcpy(k->name, conn->name, len + 1);
-	k->facts[0] = (struct kept_facts){ .mtime_ns = conn->mtime_ns };
-	keep_commit(keep, k, KEEP_CONNECTOR);
+	k->facts[0] = kept_facts(conn, NULL);
 	pthread_mutex_lock(&conn->lock);
+	atomic_init(&k->flags, flags_of(conn));
+	keep_commit(keep, k, KEEP_CONNECTOR);
 	conn->kept = k;
 	pthread_mutex_unlock(&conn->lock);
 }
@@ -90,7 +105,7 @@ void kept_store(struct connector *conn, const struct kept_facts *facts)
 {
 	uint32_t other;
 
-	begin(conn);
+	kept_begin(conn);
 	if (!conn->kept || keep_is_frozen(conn->catalog->engine->keep))
 		return;
 	other = !atomic_load_explicit(&conn->kept->which, memory_order_relaxed);
@@ -256,11 +271,9 @@ static void restore_others(struct engine *e, bool successor)
 
 		if (conn->kept)
 			continue;
-		begin(conn);
 		if (successor)
 			catalog_appear_again(e->catalog, conn);
-		else
-			kept_set(conn, KEPT_VISIBLE, 0);
+		kept_begin(conn);
 	}
 	listing_unref(all);
 }
