@@ -194,13 +194,14 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	struct config *old_config = conn->config;
 	bool first = !old, same = old && old->len == stored->len && memcmp(old->text, stored->text, old->len) == 0;
 	uint64_t hash = hash_bytes(stored->text, stored->len), known = conn->text_hash;
+	bool moved = (known && known != hash) || (!first && !same); /* known: also to a predecessor */
 
 	set_load_error(conn, NULL);
-	if (!same)
+	if (!same || moved)
 		rebind(conn, conn->active ? config : NULL); /* out of memory: tried again below */
 	pthread_mutex_lock(&conn->lock);
 	conn->stored = stored;
-	if (same) {
+	if (same && !moved) {
 		pthread_mutex_unlock(&conn->lock);
 		stored_unref(old);
 		config_free(config);
@@ -208,14 +209,14 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	}
 	conn->config = config;
 	conn->text_generation++;
-	if (first && !conn->version && stored->mtime_ns > conn->mtime_ns)
+	if (first && !known && stored->mtime_ns > conn->mtime_ns)
 		conn->mtime_ns = stored->mtime_ns; /* written since it was listed; nobody has kept it yet */
 	pthread_mutex_unlock(&conn->lock);
 	stored_unref(old);
 	config_free(old_config);
 	conn->dirty = true;
 	conn->text_hash = hash;
-	if (!first || (known && known != hash)) { /* a predecessor may have known it already */
+	if (moved) {
 		conn->poisoned = false;
 		connector_move(conn, NULL);
 	} else if (!known) {

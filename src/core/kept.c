@@ -195,6 +195,14 @@ struct snapshot *catalog_kept_snapshot(struct catalog *c, uint64_t place, uint64
 	return find_snapshot(c, place, seq);
 }
 
+/* Of a text that is known only now. */
+static void keep_hash(struct connector *conn)
+{
+	const struct kept_facts facts = kept_facts(conn, NULL);
+
+	kept_store(conn, &facts);
+}
+
 /* What it was seen as. */
 static void take_facts(struct connector *conn, struct kept_connector *k)
 {
@@ -214,11 +222,13 @@ static void take_facts(struct connector *conn, struct kept_connector *k)
 	}
 	pthread_mutex_unlock(&conn->lock);
 	snapshot_unref(s);
-	conn->active = flags & KEPT_ACTIVE;
+	conn->active = conn->wanted && (flags & KEPT_ACTIVE);
 	if (conn->stored && f.text_hash && f.text_hash != conn->text_hash)
-		connector_move(conn, NULL); /* the text was read before we came here */
-	else if (!conn->stored)
+		conn->stored_stale = true; /* it was read before we came here: again, and it is found to have changed */
+	if (f.text_hash)
 		conn->text_hash = f.text_hash;
+	else if (conn->stored)
+		keep_hash(conn);
 }
 
 static void count_death(struct restoring *r, struct connector *conn, struct kept_connector *k)
@@ -256,7 +266,7 @@ static void restore_connector(void *arg, void *block)
 	count_death(r, conn, k);
 	if (flags & (KEPT_DUE_ROTATED | KEPT_DUE_STATE))
 		connector_due(conn, flags & KEPT_DUE_ROTATED ? TOUCH_ROTATED : TOUCH_STATE);
-	if (conn->wanted && conn->active)
+	if (conn->wanted && (conn->active || conn->stored_stale))
 		catalog_queue_load(conn);
 	catalog_adopted(c, conn);
 }
