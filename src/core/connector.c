@@ -100,6 +100,7 @@ static void set_state(struct connector *conn, enum connector_state state, int er
 	enum connector_state was = conn->state;
 	struct snapshot *old = NULL;
 	bool differs = was != state || conn->err != err || !same_error(conn->error, error);
+	bool told = conn->restored && was == state;
 	char *text = differs && error ? strdup(error) : NULL;
 
 	pthread_mutex_lock(&conn->lock);
@@ -115,12 +116,14 @@ static void set_state(struct connector *conn, enum connector_state state, int er
 	}
 	pthread_mutex_unlock(&conn->lock);
 	snapshot_unref(old);
-	if (!differs)
+	conn->restored = false;
+	if (!differs || told)
 		return;
 	log_state(conn, was);
 	if (state == CONNECTOR_FAILED || state == CONNECTOR_STALE || was == CONNECTOR_FAILED ||
 	    was == CONNECTOR_STALE)
 		connector_note(conn, TOUCH_STATE);
+	kept_set(conn, kept_state(state), KEPT_STATES); /* after the touch that is due: it is lost else */
 }
 
 static void set_failed(struct connector *conn, int err, const char *error)
@@ -540,7 +543,7 @@ void connector_drop(struct connector *conn, int err)
 	rebind(conn, NULL);
 	conn->job = JOB_NONE;
 	conn->active = false;
-	kept_set(conn, 0, KEPT_ACTIVE);
+	kept_set(conn, 0, KEPT_ACTIVE | KEPT_STATES | KEPT_DUE_ROTATED | KEPT_DUE_STATE);
 	conn->stored_writing = false;
 	conn->moved = false;
 	conn->window_over = false;

@@ -65,12 +65,19 @@ void snapshot_place(const struct snapshot *s, uint64_t *ret_place, uint64_t *ret
 
 /* ---- connectors ---- */
 
+uint32_t kept_state(enum connector_state state)
+{
+	return state == CONNECTOR_FAILED ? KEPT_FAILED : state == CONNECTOR_STALE ? KEPT_STALE : 0;
+}
+
 /* Under the lock, so that whoever changes it from now on finds the record. */
 static uint32_t flags_of(const struct connector *conn)
 {
 	enum presence p = atomic_load(&conn->presence);
-	uint32_t flags = p == PRESENCE_VISIBLE || p == PRESENCE_VANISHING ? KEPT_VISIBLE : 0;
+	uint32_t flags = kept_state(conn->state);
 
+	if (p == PRESENCE_VISIBLE || p == PRESENCE_VANISHING)
+		flags |= KEPT_VISIBLE;
 	if (conn->active)
 		flags |= KEPT_ACTIVE;
 	if (conn->announce == TOUCH_ROTATED + 1 || conn->touching)
@@ -203,6 +210,33 @@ static void keep_hash(struct connector *conn)
 	kept_store(conn, &facts);
 }
 
+/* Under the lock. Why it is broken or stale will be said by its first job. */
+static void take_state(struct connector *conn, uint32_t flags)
+{
+	if (conn->state != CONNECTOR_IDLE || !conn->wanted)
+		return; /* we know better: of its text */
+	if (flags & KEPT_STATES) {
+		conn->state = flags & KEPT_FAILED ? CONNECTOR_FAILED : CONNECTOR_STALE;
+		conn->err = EIO;
+	} else if (conn->snapshot) {
+		conn->state = CONNECTOR_OK;
+	}
+	conn->restored = true;
+}
+
+/* A state that came of a text that was read before: has it been told already? */
+static void compare_state(struct connector *conn, uint32_t flags)
+{
+	uint32_t state = kept_state(conn->state);
+
+	if (conn->restored || !conn->wanted)
+		return;
+	if (state != (flags & KEPT_STATES))
+		kept_set(conn, state | KEPT_DUE_STATE, KEPT_STATES);
+	else if (conn->announce == TOUCH_STATE + 1)
+		conn->announce = 0;
+}
+
 /* What it was seen as. */
 static void take_facts(struct connector *conn, struct kept_connector *k)
 {
@@ -217,11 +251,12 @@ static void take_facts(struct connector *conn, struct kept_connector *k)
 	conn->version = f.version;
 	if (s && !conn->snapshot) {
 		conn->snapshot = s;
-		conn->state = CONNECTOR_OK;
 		s = NULL;
 	}
+	take_state(conn, flags);
 	pthread_mutex_unlock(&conn->lock);
 	snapshot_unref(s);
+	compare_state(conn, flags);
 	conn->active = conn->wanted && (flags & KEPT_ACTIVE);
 	if (conn->stored && f.text_hash && f.text_hash != conn->text_hash)
 		conn->stored_stale = true; /* it was read before we came here: again, and it is found to have changed */
@@ -264,9 +299,10 @@ static void restore_connector(void *arg, void *block)
 	}
 	take_facts(conn, k);
 	count_death(r, conn, k);
+	flags = atomic_load(&k->flags);
 	if (flags & (KEPT_DUE_ROTATED | KEPT_DUE_STATE))
 		connector_due(conn, flags & KEPT_DUE_ROTATED ? TOUCH_ROTATED : TOUCH_STATE);
-	if (conn->wanted && (conn->active || conn->stored_stale))
+	if (conn->wanted && (conn->active || conn->stored_stale || (flags & KEPT_STATES)))
 		catalog_queue_load(conn);
 	catalog_adopted(c, conn);
 }
