@@ -162,7 +162,6 @@ static void secrets_changed(void *arg, int64_t since_ms)
 	struct connector *conn = arg;
 
 	conn->dirty = true;
-	conn->poisoned = false;
 	connector_queue_announce(conn, since_ms);
 }
 
@@ -219,12 +218,10 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	config_free(old_config);
 	conn->dirty = true;
 	conn->text_hash = hash;
-	if (moved) {
-		conn->poisoned = false;
+	if (moved)
 		connector_move(conn, NULL);
-	} else if (!known) {
+	else if (!known)
 		keep_facts(conn, NULL);
-	}
 }
 
 static void writer_too_long(void *arg)
@@ -394,12 +391,11 @@ static int render(struct connector *conn)
 	struct rendering r;
 	int err;
 
-	if (conn->poisoned) {
+	if (!kept_render(conn)) {
 		set_failed(conn, EIO, "rendering it has killed connectfs twice; it is tried again when its stored "
 		                      "config or a secret changes");
 		return -EIO;
 	}
-	kept_set(conn, KEPT_RENDERING, 0);
 	err = connector_render(conn, &r);
 	if (!err) {
 		atomic_fetch_add(&conn->catalog->engine->stats.renders, 1);

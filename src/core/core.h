@@ -99,7 +99,6 @@ struct connector {
 	bool active;                  /* was opened: its secrets are kept up to date */
 	struct binding *binding;      /* NULL unless active */
 	uint64_t text_hash;           /* of stored's text, or of what the worker before had; 0: none */
-	bool poisoned;                /* rendering it has killed workers: not before something changes */
 	bool restored;                /* its state is what the worker before has told: the first of ours may be that */
 	bool dirty;                   /* must be rendered again */
 	bool stored_writing;          /* the file is being written now */
@@ -233,6 +232,7 @@ uint32_t kept_state(enum connector_state state);          /* as flags */
 void kept_begin(struct connector *conn);                  /* its record, as it is, unless there is one */
 void kept_store(struct connector *conn, const struct kept_facts *facts);
 void kept_set(struct connector *conn, uint32_t set, uint32_t clear);
+bool kept_render(struct connector *conn);                 /* begins; false: just this has killed workers */
 void kept_rendered(struct connector *conn);               /* it has gone well */
 void kept_end(struct connector *conn);                    /* the connector is being destroyed */
 char *kept_snapshot_new(struct keep *keep, const char *data, size_t size); /* a copy; NULL: full */

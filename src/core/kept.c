@@ -18,11 +18,14 @@ enum kept_flag {
 	KEPT_DEATHS_MAX = 2,
 };
 
+#define KEPT_DEATHS (~(uint32_t)(KEPT_DEATH - 1))
+
 /* Two sets of facts, of which one holds, so that one store changes all of them. */
 struct kept_connector {
 	uint64_t ino;
 	_Atomic uint32_t flags; /* enum kept_is */
 	_Atomic uint32_t which;
+	_Atomic uint64_t inputs; /* hash of what the deaths that are counted have rendered */
 	struct kept_facts facts[2];
 	char name[];            /* NUL-terminated */
 };
@@ -151,9 +154,28 @@ void kept_set(struct connector *conn, uint32_t set, uint32_t clear)
 	pthread_mutex_unlock(&conn->lock);
 }
 
+/* Deaths are counted as long as it is the same that is rendered. False: it has killed too many. */
+bool kept_render(struct connector *conn)
+{
+	struct kept_connector *k = conn->kept;
+	uint64_t inputs;
+
+	if (!k)
+		return true;
+	inputs = binding_hash(conn->binding, conn->text_hash);
+	if (atomic_load(&k->inputs) != inputs) {
+		kept_set(conn, 0, KEPT_DEATHS);
+		atomic_store(&k->inputs, inputs);
+	}
+	if (atomic_load(&k->flags) / KEPT_DEATH >= KEPT_DEATHS_MAX)
+		return false;
+	kept_set(conn, KEPT_RENDERING, 0);
+	return true;
+}
+
 void kept_rendered(struct connector *conn)
 {
-	kept_set(conn, 0, KEPT_RENDERING | ~(uint32_t)(KEPT_DEATH - 1));
+	kept_set(conn, 0, KEPT_RENDERING | KEPT_DEATHS);
 }
 
 void kept_end(struct connector *conn)
@@ -275,8 +297,7 @@ static void count_death(struct restoring *r, struct connector *conn, struct kept
 	if (r->crashed)
 		flags += KEPT_DEATH;
 	atomic_store(&k->flags, flags & ~(uint32_t)KEPT_RENDERING);
-	conn->poisoned = flags / KEPT_DEATH >= KEPT_DEATHS_MAX;
-	if (conn->poisoned)
+	if (r->crashed && flags / KEPT_DEATH >= KEPT_DEATHS_MAX)
 		log_error("rendering it has killed the worker twice: it isn't rendered again before it or its "
 		          "secrets change", "connector", conn->name, NULL);
 }
