@@ -279,6 +279,8 @@ static void reconcile(struct connector *conn)
 	struct catalog *c = conn->catalog;
 	enum presence p = atomic_load(&conn->presence);
 
+	if (conn->wanted)
+		kept_begin(conn); /* also of one whose text is never good: a successor is to know that it was shown */
 	if (conn->wanted && p == PRESENCE_GONE) {
 		atomic_store(&conn->presence, c->has_sink ? PRESENCE_APPEARING : PRESENCE_VISIBLE);
 		if (!c->has_sink)

@@ -50,6 +50,8 @@ void binding_free(struct binding *b); /* NULL allowed; a need under way is given
 
 size_t binding_n_secrets(const struct binding *b);
 struct secret *binding_secret(const struct binding *b, size_t i);
+/* Of what rendering takes from the secrets, with seed: the same in every process as long as it is the same. */
+uint64_t binding_hash(const struct binding *b, uint64_t seed);
 
 enum need {
 	NEED_FRESH, /* for an open: nothing older than fresh.ms, files as they are now */
