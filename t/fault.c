@@ -1,20 +1,20 @@
 /*
  * Lets the worker of t/connectfs-test die at a place of the test's choice (base/fault.h).
  *
- * The environment variable CONNECTFS_FAULT names a file of two 64-bit numbers, which is mapped at the first
- * place that is passed, and which the test writes while we run: how many places are still to be passed before
- * the one that kills (0: none kills), and how many have been passed. Counted down in the file, the number is
- * 0 when the successor comes, which lives.
+ * The environment variable CONNECTFS_FAULT names a file of two 64-bit numbers, which is mapped at the start (the
+ * sandbox would forbid it later), and which the test writes while we run: how many places are still to be passed
+ * up to the one that kills (0: none kills), and how many have been passed. Counted down in the file, the number
+ * is 0 when the successor comes, which lives.
  */
 #include "base/fault.h"
 
 #include <fcntl.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct faults {
@@ -23,9 +23,8 @@ struct faults {
 };
 
 static struct faults *faults; /* NULL: nobody asks */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void map_file(void)
+__attribute__((constructor)) static void map_file(void)
 {
 	const char *path = getenv("CONNECTFS_FAULT");
 	int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
@@ -41,11 +40,11 @@ static void map_file(void)
 
 void fault_point(void)
 {
-	pthread_once(&once, map_file);
 	if (!faults)
 		return;
 	atomic_fetch_add_explicit(&faults->passed, 1, memory_order_relaxed);
-	/* Of several threads the one that takes the last kills; this thread doesn't come back from it. */
+	/* Of several threads the one that takes the last kills; it doesn't come back from it. kill(2) is not for
+	 * the sandbox. */
 	if (atomic_load_explicit(&faults->left, memory_order_relaxed) > 0 && atomic_fetch_sub(&faults->left, 1) == 1)
-		kill(getpid(), SIGKILL);
+		syscall(SYS_tgkill, getpid(), gettid(), SIGKILL);
 }

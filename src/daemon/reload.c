@@ -143,6 +143,7 @@ static void take_over(struct supervisor *s, const struct control_message *m)
 	s->death = CONTROL_DEATH_KILLED;
 	s->replaced = true;
 	*c = (struct candidate){ .control = -1, .exe = -1 };
+	s->notifier_left = s->notifier.pid > 0;
 	err = worker_hand_over(s);
 	if (!err && s->notifier.pid == 0)
 		err = notifier_start(s);

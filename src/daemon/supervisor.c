@@ -277,6 +277,7 @@ static void succeed(struct supervisor *s, int status, const char *how)
 	}
 	/* The socket's end ends the notifier too, as soon as somebody answers what it waits for. */
 	s->notifier.again_ms = 0;
+	s->notifier_left = s->notifier.pid > 0;
 	s->phase = PAUSED;
 	if (at_once)
 		s->early = 0;
@@ -324,15 +325,20 @@ static void on_worker_death(struct supervisor *s, int status)
 static void on_notifier_death(struct supervisor *s, int status)
 {
 	char how[ROLE_ENDED_SIZE];
+	bool left = s->notifier_left;
 
 	s->notifier.pid = 0;
+	s->notifier_left = false;
 	if (s->phase != SERVING && s->phase != OPENING)
 		return;
 	/* 0: its socket ended, because the worker closed it or is dying itself. */
 	log_write(WIFEXITED(status) && WEXITSTATUS(status) == 0 ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN,
 	          "the notifier ended; starting another", "mountpoint", s->mountpoint, "ended",
 	          role_how_ended(status, how), NULL);
-	child_back_off(&s->notifier);
+	if (left) /* the next is the first of this worker */
+		s->notifier.again_ms = clock_mono_ms();
+	else
+		child_back_off(&s->notifier);
 }
 
 static void on_children(struct supervisor *s)

@@ -69,6 +69,7 @@ struct supervisor {
 	uint32_t uid, gid;        /* of the files, hence of the notifier */
 	uint32_t restarts;
 	struct child worker, notifier;
+	bool notifier_left;       /* the notifier is of a worker that has died, and is to end */
 	char *exe_path;           /* of the program, as it was started: a package upgrade puts another there */
 	struct candidate next;
 	bool replaced;            /* the program that we are is not the worker's: become that one */
