@@ -3,8 +3,8 @@
  * looks at files anyway.
  *
  * A record is written whole when a fetch has brought values, or has found the secret store out, and then takes
- * the place of the one before; of two of one secret the later holds. The times are those of CLOCK_MONOTONIC, which goes on as long as the
- * machine runs, and so does the keep.
+ * the place of the one before; of two of one secret the later holds. The times are those of CLOCK_MONOTONIC,
+ * which goes on as long as the machine runs, and so does the keep.
  */
 #include <errno.h>
 #include <stdlib.h>
