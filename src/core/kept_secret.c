@@ -209,6 +209,11 @@ int resolver_set_keep(struct resolver *r, struct keep *keep)
 	return c.err;
 }
 
+bool resolver_has_kept(const struct resolver *r)
+{
+	return r->kept && strmap_len(r->kept) > 0;
+}
+
 static void drop_record(struct resolver *r, struct kept_secret *k)
 {
 	keep_free(r->keep, k);

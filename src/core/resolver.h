@@ -35,6 +35,7 @@ int resolver_new(const struct settings *settings, struct loop *loop, struct pool
 /* The keep in which secrets that aren't files outlive us; what a predecessor has there is claimed when a secret
  * is first referred to. 0 or -ENOMEM. */
 int resolver_set_keep(struct resolver *r, struct keep *keep);
+bool resolver_has_kept(const struct resolver *r); /* something has not been claimed yet */
 void resolver_kept_done(struct resolver *r); /* what hasn't been claimed is dropped */
 void resolver_free(struct resolver *r); /* NULL allowed; all bindings must be gone */
 

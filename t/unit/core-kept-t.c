@@ -487,6 +487,127 @@ static void test_frozen(void **state)
 	assert_int_equal(fake("one")->fetches, 1); /* it was known to be in use */
 }
 
+/* ---- snapshots of open files ---- */
+
+struct place {
+	uint64_t place, seq;
+};
+
+static struct snapshot *open_at(const char *name, struct place *ret)
+{
+	struct connector *conn = conn_of(name);
+	struct snapshot *s;
+	struct opening o;
+
+	open_begin(conn, &o);
+	UNTIL(o.done);
+	assert_non_null(o.snapshot);
+	s = snapshot_ref(o.snapshot);
+	snapshot_place(s, &ret->place, &ret->seq);
+	open_end(&o);
+	connector_unref(conn);
+	return s;
+}
+
+static struct snapshot *kept_at(const struct place *p, const char *bytes)
+{
+	struct snapshot *s = catalog_kept_snapshot(catalog, p->place, p->seq);
+
+	assert_non_null(s);
+	assert_int_equal(snapshot_size(s), strlen(bytes));
+	assert_memory_equal(snapshot_data(s), bytes, snapshot_size(s));
+	return s;
+}
+
+/* Two versions of one connector and one that is gone are held open through two deaths. */
+static void test_open_files(void **state)
+{
+	const char *const bytes[3] = { ONE_IS("1"), ONE_IS("2"), "a=b\n" };
+	struct snapshot *s[3];
+	struct place p[3];
+
+	(void)state;
+	put("gone.properties", "a=b\n");
+	first_life(ONE);
+	s[0] = open_at("orders.properties", &p[0]);
+	s[2] = open_at("gone.properties", &p[2]);
+	fake_set(fake("one"), "a", "2");
+	UNTIL(sunk.touches == 1);
+	s[1] = open_at("orders.properties", &p[1]);
+	assert_int_equal(unlink(at("gone.properties")), 0);
+	UNTIL(sunk.vanishes == 1);
+	run_for(50);
+	fake_set(fake("one"), "a", "3");
+	for (int life = 0; life < 2; life++) {
+		keep_freeze(keep);
+		for (int i = 0; i < 3; i++)
+			snapshot_unref(s[i]);
+		next_life();
+		for (int i = 0; i < 3; i++)
+			s[i] = kept_at(&p[i], bytes[i]);
+		assert_null(catalog_kept_snapshot(catalog, p[0].place, p[0].seq + 1000));
+		assert_null(catalog_kept_snapshot(catalog, p[0].place + 16, p[0].seq));
+		assert_null(catalog_kept_snapshot(catalog, 0, 0));
+		live_on();
+		UNTIL(strcmp(cat("orders.properties"), ONE_IS("3")) == 0);
+		run_for(50);
+		assert_null(catalog_kept_snapshot(catalog, p[0].place, p[0].seq)); /* it is too late to ask */
+		assert_false(is_there("gone.properties"));
+		for (int i = 0; i < 3; i++)
+			assert_memory_equal(snapshot_data(s[i]), bytes[i], strlen(bytes[i]));
+		assert_blocks(1, 4, 1);
+	}
+	for (int i = 0; i < 3; i++)
+		snapshot_unref(s[i]);
+	assert_blocks(1, 1, 1);
+	live_out();
+}
+
+/* Nothing is left behind, whatever happens in a life. */
+static void test_many_lives(void **state)
+{
+	struct keep_stats first, last;
+	struct snapshot *held = NULL;
+	struct place p;
+	char value[16];
+
+	(void)state;
+	put("idle.properties", "a=b\n");
+	first_life(ONE);
+	keep_get_stats(keep, &first);
+	for (int i = 0; i < 52; i++) {
+		keep_freeze(keep);
+		snapshot_unref(held);
+		held = NULL;
+		die();
+		(void)snprintf(value, sizeof(value), "%d", 1 + i / 2);
+		fake_set(fake("one"), "a", value);
+		if (i % 4 == 0)
+			put("coming.properties", "c=d\n");
+		else if (i % 4 == 2)
+			assert_int_equal(unlink(at("coming.properties")), 0);
+		live(true);
+		live_on();
+		if (i % 4 < 2)
+			cat("coming.properties");
+		if (i % 3 == 0)
+			held = open_at("orders.properties", &p);
+		/* the background has rendered the secret as it was kept, until it is polled */
+		UNTIL(see("orders.properties").version == (uint64_t)i / 2);
+		run_for(50);
+		assert_int_equal(blocks_of(KEEP_CONNECTOR), i % 4 < 2 ? 3 : 2);
+		assert_true(blocks_of(KEEP_SNAPSHOT) <= (i % 4 < 2 ? 3u : 2u));
+		assert_int_equal(blocks_of(KEEP_SECRET), 1);
+	}
+	snapshot_unref(held);
+	keep_get_stats(keep, &last);
+	assert_int_equal(last.blocks, first.blocks);
+	assert_int_equal(last.used, first.used);
+	assert_int_equal(last.size, first.size);
+	assert_int_equal(last.failed, 0);
+	live_out();
+}
+
 #define BOTH(t) \
 	cmocka_unit_test_setup_teardown(t, kept_setup, kept_teardown), \
 	{ #t "_early", t, kept_setup_early, kept_teardown, NULL }
@@ -512,6 +633,8 @@ int main(void)
 		BOTH(test_touch_not_sent),
 		BOTH(test_touch_state_due),
 		BOTH(test_frozen),
+		BOTH(test_open_files),
+		BOTH(test_many_lives),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -81,8 +81,8 @@ static inline void texts_read(void)
 	UNTIL(list_empty(&catalog->to_load) && !catalog->loading);
 }
 
-/* A life up to the moment at which FUSE would be served: nothing has been looked at in the background. */
-static inline void live_with(bool hold, bool successor, bool crashed)
+/* A life up to the first listing. */
+static inline void live_begin(bool hold)
 {
 	struct report report = REPORT_INIT;
 
@@ -97,6 +97,12 @@ static inline void live_with(bool hold, bool successor, bool crashed)
 	UNTIL(listed);
 	if (early)
 		texts_read();
+}
+
+/* And on to the moment at which FUSE would be served: nothing has been looked at in the background. */
+static inline void live_with(bool hold, bool successor, bool crashed)
+{
+	live_begin(hold);
 	engine_set_sink(engine, &sink);
 	assert_int_equal(engine_set_keep(engine, keep, successor, crashed), 0);
 }
