@@ -415,7 +415,7 @@ void keep_free(struct keep *k, void *block)
 	struct block *b;
 	size_t i;
 
-	if (!block || atomic_load_explicit(&k->frozen, memory_order_relaxed))
+	if (!block || keep_is_frozen(k))
 		return;
 	b = block_of(block);
 	i = chunk_of(k, b);
@@ -436,6 +436,11 @@ void keep_free(struct keep *k, void *block)
 void keep_freeze(struct keep *k)
 {
 	atomic_store(&k->frozen, true);
+}
+
+bool keep_is_frozen(const struct keep *k)
+{
+	return atomic_load_explicit(&k->frozen, memory_order_relaxed);
 }
 
 size_t keep_size(const void *block)

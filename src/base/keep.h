@@ -63,9 +63,10 @@ int keep_create(int *ret_fd);
 int keep_attach(int fd, void (*grown)(void *arg, size_t bytes), void *arg, struct keep **ret);
 void keep_detach(struct keep *k); /* NULL allowed; the file stays as it is */
 
-/* From now on the file stays as it is: keep_free does nothing. For a worker that ends in order, and has a
- * successor all the same. */
+/* From now on what is in the file stays there: keep_free does nothing, and who changes a block in place asks
+ * keep_is_frozen before. For a worker that ends in order, and has a successor all the same. */
 void keep_freeze(struct keep *k);
+bool keep_is_frozen(const struct keep *k);
 
 /* Zeroed, aligned to 16; NULL with errno ENOMEM: full, or it can't be locked and must be. Not part of
  * the keep before keep_commit. */

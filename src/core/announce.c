@@ -118,6 +118,7 @@ void connector_move(struct connector *conn, const struct snapshot *snapshot)
 	int64_t now = clock_real_ns();
 	char version[24];
 
+	kept_begin(conn);
 	if (!conn->moved) {
 		facts.mtime_ns = now > facts.mtime_ns ? now : facts.mtime_ns + 1;
 		facts.rotated_ns = now;

@@ -360,6 +360,30 @@ void binding_secret_said(struct binding_secret *bs)
 
 /* ---- resolving ---- */
 
+static uint64_t hash_more(uint64_t h, struct slice s)
+{
+	const uint64_t all[] = { h, s.len, hash_bytes(s.data, s.len) };
+
+	return hash_bytes(all, sizeof(all));
+}
+
+uint64_t binding_hash(const struct binding *b, uint64_t seed)
+{
+	uint64_t h = seed;
+
+	for (size_t i = 0; i < b->n_secrets; i++) {
+		const struct secret *s = b->secrets[i].secret;
+
+		h = hash_more(h, slice_of(s->id, s->id_len));
+		for (size_t j = 0; s->values && j < secret_values_count(s->values); j++) {
+			struct secret_field f = secret_values_at(s->values, j);
+
+			h = hash_more(hash_more(h, f.key), f.value);
+		}
+	}
+	return h;
+}
+
 static enum resolution missing(const struct binding *b, const struct binding_ref *ref, const struct secret *s,
                                struct error *err)
 {

@@ -279,6 +279,8 @@ static void reconcile(struct connector *conn)
 	struct catalog *c = conn->catalog;
 	enum presence p = atomic_load(&conn->presence);
 
+	if (conn->wanted)
+		kept_begin(conn); /* also of one whose text is never good: a successor is to know that it was shown */
 	if (conn->wanted && p == PRESENCE_GONE) {
 		atomic_store(&conn->presence, c->has_sink ? PRESENCE_APPEARING : PRESENCE_VISIBLE);
 		if (!c->has_sink)
@@ -457,6 +459,23 @@ void catalog_queue_load(struct connector *conn)
 	list_append(&conn->catalog->to_load, &conn->load_node);
 }
 
+/* Has all that a predecessor had open referred to its secrets? Not as long as a text is being written, or is
+ * broken: it may still refer to them. */
+static bool all_bound(struct catalog *c)
+{
+	struct slice key;
+	size_t pos = 0;
+	void *value;
+
+	while (strmap_next(c->names, &pos, &key, &value)) {
+		const struct connector *conn = value;
+
+		if (conn->wanted && conn->active && !conn->binding && !conn->collision)
+			return false;
+	}
+	return true;
+}
+
 /* Reads texts in the background, some at a time, so that an open never waits behind all. */
 void catalog_pump(struct catalog *c)
 {
@@ -474,8 +493,7 @@ void catalog_pump(struct catalog *c)
 		connector_work(conn);
 	}
 	c->pumping = false;
-	/* All that had been opened is bound again by now. */
-	if (c->engine->keep && c->loading == 0 && list_empty(&c->to_load))
+	if (resolver_has_kept(c->engine->resolver) && c->loading == 0 && list_empty(&c->to_load) && all_bound(c))
 		resolver_kept_done(c->engine->resolver);
 }
 

@@ -100,6 +100,7 @@ static void set_state(struct connector *conn, enum connector_state state, int er
 	enum connector_state was = conn->state;
 	struct snapshot *old = NULL;
 	bool differs = was != state || conn->err != err || !same_error(conn->error, error);
+	bool told = conn->restored && was == state;
 	char *text = differs && error ? strdup(error) : NULL;
 
 	pthread_mutex_lock(&conn->lock);
@@ -115,12 +116,14 @@ static void set_state(struct connector *conn, enum connector_state state, int er
 	}
 	pthread_mutex_unlock(&conn->lock);
 	snapshot_unref(old);
-	if (!differs)
+	conn->restored = false;
+	if (!differs || told)
 		return;
 	log_state(conn, was);
 	if (state == CONNECTOR_FAILED || state == CONNECTOR_STALE || was == CONNECTOR_FAILED ||
 	    was == CONNECTOR_STALE)
 		connector_note(conn, TOUCH_STATE);
+	kept_set(conn, kept_state(state), KEPT_STATES); /* after the touch that is due: it is lost else */
 }
 
 static void set_failed(struct connector *conn, int err, const char *error)
@@ -159,7 +162,6 @@ static void secrets_changed(void *arg, int64_t since_ms)
 	struct connector *conn = arg;
 
 	conn->dirty = true;
-	conn->poisoned = false;
 	connector_queue_announce(conn, since_ms);
 }
 
@@ -194,13 +196,14 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	struct config *old_config = conn->config;
 	bool first = !old, same = old && old->len == stored->len && memcmp(old->text, stored->text, old->len) == 0;
 	uint64_t hash = hash_bytes(stored->text, stored->len), known = conn->text_hash;
+	bool moved = (known && known != hash) || (!first && !same); /* known: also to a predecessor */
 
 	set_load_error(conn, NULL);
-	if (!same)
+	if (!same || moved)
 		rebind(conn, conn->active ? config : NULL); /* out of memory: tried again below */
 	pthread_mutex_lock(&conn->lock);
 	conn->stored = stored;
-	if (same) {
+	if (same && !moved) {
 		pthread_mutex_unlock(&conn->lock);
 		stored_unref(old);
 		config_free(config);
@@ -208,19 +211,17 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	}
 	conn->config = config;
 	conn->text_generation++;
-	if (first && !conn->version && stored->mtime_ns > conn->mtime_ns)
+	if (first && !known && stored->mtime_ns > conn->mtime_ns)
 		conn->mtime_ns = stored->mtime_ns; /* written since it was listed; nobody has kept it yet */
 	pthread_mutex_unlock(&conn->lock);
 	stored_unref(old);
 	config_free(old_config);
 	conn->dirty = true;
 	conn->text_hash = hash;
-	if (!first || (known && known != hash)) { /* a predecessor may have known it already */
-		conn->poisoned = false;
+	if (moved)
 		connector_move(conn, NULL);
-	} else if (!known) {
+	else if (!known)
 		keep_facts(conn, NULL);
-	}
 }
 
 static void writer_too_long(void *arg)
@@ -391,12 +392,11 @@ static int render(struct connector *conn)
 	struct rendering r;
 	int err;
 
-	if (conn->poisoned) {
+	if (!kept_render(conn)) {
 		set_failed(conn, EIO, "rendering it has killed connectfs twice; it is tried again when its stored "
 		                      "config or a secret changes");
 		return -EIO;
 	}
-	kept_set(conn, KEPT_RENDERING, 0);
 	err = connector_render(conn, &r);
 	if (!err) {
 		atomic_fetch_add(&conn->catalog->engine->stats.renders, 1);
@@ -540,7 +540,7 @@ void connector_drop(struct connector *conn, int err)
 	rebind(conn, NULL);
 	conn->job = JOB_NONE;
 	conn->active = false;
-	kept_set(conn, 0, KEPT_ACTIVE);
+	kept_set(conn, 0, KEPT_ACTIVE | KEPT_STATES | KEPT_DUE_ROTATED | KEPT_DUE_STATE);
 	conn->stored_writing = false;
 	conn->moved = false;
 	conn->window_over = false;

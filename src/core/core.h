@@ -100,7 +100,7 @@ struct connector {
 	bool active;                  /* was opened: its secrets are kept up to date */
 	struct binding *binding;      /* NULL unless active */
 	uint64_t text_hash;           /* of stored's text, or of what the worker before had; 0: none */
-	bool poisoned;                /* rendering it has killed workers: not before something changes */
+	bool restored;                /* its state is what the worker before has told: the first of ours may be that */
 	bool dirty;                   /* must be rendered again */
 	bool stored_writing;          /* the file is being written now */
 	bool moved;                   /* mtime and version have moved within this job */
@@ -217,6 +217,9 @@ enum kept_is {
 	KEPT_DUE_ROTATED = 4, /* touches that have not ended */
 	KEPT_DUE_STATE = 8,
 	KEPT_RENDERING = 16,  /* just now: if that kills us, it is remembered */
+	KEPT_FAILED = 32,     /* its state, which has been told */
+	KEPT_STALE = 64,
+	KEPT_STATES = KEPT_FAILED | KEPT_STALE,
 };
 struct kept_facts {
 	int64_t mtime_ns, rotated_ns;
@@ -226,8 +229,11 @@ struct kept_facts {
 };
 /* As they are, but with that snapshot (NULL: the one in force). */
 struct kept_facts kept_facts(const struct connector *conn, const struct snapshot *snapshot);
+uint32_t kept_state(enum connector_state state);          /* as flags */
+void kept_begin(struct connector *conn);                  /* its record, as it is, unless there is one */
 void kept_store(struct connector *conn, const struct kept_facts *facts);
 void kept_set(struct connector *conn, uint32_t set, uint32_t clear);
+bool kept_render(struct connector *conn);                 /* begins; false: just this has killed workers */
 void kept_rendered(struct connector *conn);               /* it has gone well */
 void kept_end(struct connector *conn);                    /* the connector is being destroyed */
 char *kept_snapshot_new(struct keep *keep, const char *data, size_t size); /* a copy; NULL: full */

@@ -18,11 +18,14 @@ enum kept_flag {
 	KEPT_DEATHS_MAX = 2,
 };
 
+#define KEPT_DEATHS (~(uint32_t)(KEPT_DEATH - 1))
+
 /* Two sets of facts, of which one holds, so that one store changes all of them. */
 struct kept_connector {
 	uint64_t ino;
 	_Atomic uint32_t flags; /* enum kept_is */
 	_Atomic uint32_t which;
+	_Atomic uint64_t inputs; /* hash of what the deaths that are counted have rendered */
 	struct kept_facts facts[2];
 	char name[];            /* NUL-terminated */
 };
@@ -65,8 +68,29 @@ void snapshot_place(const struct snapshot *s, uint64_t *ret_place, uint64_t *ret
 
 /* ---- connectors ---- */
 
-/* The record of one that has none yet. */
-static void begin(struct connector *conn)
+uint32_t kept_state(enum connector_state state)
+{
+	return state == CONNECTOR_FAILED ? KEPT_FAILED : state == CONNECTOR_STALE ? KEPT_STALE : 0;
+}
+
+/* Under the lock, so that whoever changes it from now on finds the record. */
+static uint32_t flags_of(const struct connector *conn)
+{
+	enum presence p = atomic_load(&conn->presence);
+	uint32_t flags = kept_state(conn->state);
+
+	if (p == PRESENCE_VISIBLE || p == PRESENCE_VANISHING)
+		flags |= KEPT_VISIBLE;
+	if (conn->active)
+		flags |= KEPT_ACTIVE;
+	if (conn->announce == TOUCH_ROTATED + 1 || conn->touching)
+		flags |= KEPT_DUE_ROTATED;
+	else if (conn->announce)
+		flags |= KEPT_DUE_STATE;
+	return flags;
+}
+
+void kept_begin(struct connector *conn)
 {
 	struct keep *keep = conn->catalog->engine->keep;
 	size_t len = strlen(conn->name);
@@ -79,9 +103,10 @@ static void begin(struct connector *conn)
 		return; /* tried again at the next change; a successor would take it for a new one */
 	k->ino = conn->ino;
 	memcpy(k->name, conn->name, len + 1);
-	k->facts[0] = (struct kept_facts){ .mtime_ns = conn->mtime_ns };
-	keep_commit(keep, k, KEEP_CONNECTOR);
+	k->facts[0] = kept_facts(conn, NULL);
 	pthread_mutex_lock(&conn->lock);
+	atomic_init(&k->flags, flags_of(conn));
+	keep_commit(keep, k, KEEP_CONNECTOR);
 	conn->kept = k;
 	pthread_mutex_unlock(&conn->lock);
 }
@@ -90,8 +115,8 @@ void kept_store(struct connector *conn, const struct kept_facts *facts)
 {
 	uint32_t other;
 
-	begin(conn);
-	if (!conn->kept)
+	kept_begin(conn);
+	if (!conn->kept || keep_is_frozen(conn->catalog->engine->keep))
 		return;
 	other = !atomic_load_explicit(&conn->kept->which, memory_order_relaxed);
 	FAULT_POINT();
@@ -120,7 +145,7 @@ void kept_set(struct connector *conn, uint32_t set, uint32_t clear)
 	uint32_t flags;
 
 	pthread_mutex_lock(&conn->lock);
-	if (conn->kept) {
+	if (conn->kept && !keep_is_frozen(conn->catalog->engine->keep)) {
 		flags = atomic_load_explicit(&conn->kept->flags, memory_order_relaxed);
 		FAULT_POINT();
 		atomic_store_explicit(&conn->kept->flags, (flags & ~clear) | set, memory_order_release);
@@ -129,9 +154,28 @@ void kept_set(struct connector *conn, uint32_t set, uint32_t clear)
 	pthread_mutex_unlock(&conn->lock);
 }
 
+/* Deaths are counted as long as it is the same that is rendered. False: it has killed too many. */
+bool kept_render(struct connector *conn)
+{
+	struct kept_connector *k = conn->kept;
+	uint64_t inputs;
+
+	if (!k)
+		return true;
+	inputs = binding_hash(conn->binding, conn->text_hash);
+	if (atomic_load(&k->inputs) != inputs) {
+		kept_set(conn, 0, KEPT_DEATHS);
+		atomic_store(&k->inputs, inputs);
+	}
+	if (atomic_load(&k->flags) / KEPT_DEATH >= KEPT_DEATHS_MAX)
+		return false;
+	kept_set(conn, KEPT_RENDERING, 0);
+	return true;
+}
+
 void kept_rendered(struct connector *conn)
 {
-	kept_set(conn, 0, KEPT_RENDERING | ~(uint32_t)(KEPT_DEATH - 1));
+	kept_set(conn, 0, KEPT_RENDERING | KEPT_DEATHS);
 }
 
 void kept_end(struct connector *conn)
@@ -180,6 +224,41 @@ struct snapshot *catalog_kept_snapshot(struct catalog *c, uint64_t place, uint64
 	return find_snapshot(c, place, seq);
 }
 
+/* Of a text that is known only now. */
+static void keep_hash(struct connector *conn)
+{
+	const struct kept_facts facts = kept_facts(conn, NULL);
+
+	kept_store(conn, &facts);
+}
+
+/* Under the lock. Why it is broken or stale will be said by its first job. */
+static void take_state(struct connector *conn, uint32_t flags)
+{
+	if (conn->state != CONNECTOR_IDLE || !conn->wanted)
+		return; /* we know better: of its text */
+	if (flags & KEPT_STATES) {
+		conn->state = flags & KEPT_FAILED ? CONNECTOR_FAILED : CONNECTOR_STALE;
+		conn->err = EIO;
+	} else if (conn->snapshot) {
+		conn->state = CONNECTOR_OK;
+	}
+	conn->restored = true;
+}
+
+/* A state that came of a text that was read before: has it been told already? */
+static void compare_state(struct connector *conn, uint32_t flags)
+{
+	uint32_t state = kept_state(conn->state);
+
+	if (conn->restored || !conn->wanted)
+		return;
+	if (state != (flags & KEPT_STATES))
+		kept_set(conn, state | KEPT_DUE_STATE, KEPT_STATES);
+	else if (conn->announce == TOUCH_STATE + 1)
+		conn->announce = 0;
+}
+
 /* What it was seen as. */
 static void take_facts(struct connector *conn, struct kept_connector *k)
 {
@@ -195,16 +274,19 @@ static void take_facts(struct connector *conn, struct kept_connector *k)
 	if (s && !conn->snapshot) {
 		s->version = f.version;
 		conn->snapshot = s;
-		conn->state = CONNECTOR_OK;
 		s = NULL;
 	}
+	take_state(conn, flags);
 	pthread_mutex_unlock(&conn->lock);
 	snapshot_unref(s);
-	conn->active = flags & KEPT_ACTIVE;
+	compare_state(conn, flags);
+	conn->active = conn->wanted && (flags & KEPT_ACTIVE);
 	if (conn->stored && f.text_hash && f.text_hash != conn->text_hash)
-		connector_move(conn, NULL); /* the text was read before we came here */
-	else if (!conn->stored)
+		conn->stored_stale = true; /* it was read before we came here: again, and it is found to have changed */
+	if (f.text_hash)
 		conn->text_hash = f.text_hash;
+	else if (conn->stored)
+		keep_hash(conn);
 }
 
 static void count_death(struct restoring *r, struct connector *conn, struct kept_connector *k)
@@ -216,8 +298,7 @@ static void count_death(struct restoring *r, struct connector *conn, struct kept
 	if (r->crashed)
 		flags += KEPT_DEATH;
 	atomic_store(&k->flags, flags & ~(uint32_t)KEPT_RENDERING);
-	conn->poisoned = flags / KEPT_DEATH >= KEPT_DEATHS_MAX;
-	if (conn->poisoned)
+	if (r->crashed && flags / KEPT_DEATH >= KEPT_DEATHS_MAX)
 		log_error("rendering it has killed the worker twice: it isn't rendered again before it or its "
 		          "secrets change", "connector", conn->name, NULL);
 }
@@ -240,9 +321,10 @@ static void restore_connector(void *arg, void *block)
 	}
 	take_facts(conn, k);
 	count_death(r, conn, k);
+	flags = atomic_load(&k->flags);
 	if (flags & (KEPT_DUE_ROTATED | KEPT_DUE_STATE))
 		connector_due(conn, flags & KEPT_DUE_ROTATED ? TOUCH_ROTATED : TOUCH_STATE);
-	if (conn->wanted && conn->active)
+	if (conn->wanted && (conn->active || conn->stored_stale || (flags & KEPT_STATES)))
 		catalog_queue_load(conn);
 	catalog_adopted(c, conn);
 }
@@ -257,11 +339,9 @@ static void restore_others(struct engine *e, bool successor)
 
 		if (conn->kept)
 			continue;
-		begin(conn);
 		if (successor)
 			catalog_appear_again(e->catalog, conn);
-		else
-			kept_set(conn, KEPT_VISIBLE, 0);
+		kept_begin(conn);
 	}
 	listing_unref(all);
 }

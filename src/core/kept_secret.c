@@ -2,9 +2,9 @@
  * Secrets in the keep: what a successor must not have to ask for again. Of secrets from files there are none: it
  * looks at files anyway.
  *
- * A record is written whole when a fetch has brought values, and then takes the place of the one before;
- * of two of one secret the later holds. The times are those of CLOCK_MONOTONIC, which goes on as long as the
- * machine runs, and so does the keep.
+ * A record is written whole when a fetch has brought values, or has found the secret store out, and then
+ * takes the place of the one before; of two of one secret the later holds. The times are those of
+ * CLOCK_MONOTONIC, which goes on as long as the machine runs, and so does the keep.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,11 +14,14 @@
 #include "base/keep.h"
 #include "core/resolver_private.h"
 
-/* Behind the head lie, each with its length before it: the provider's name, the secret's id, the names that were
- * asked for, and keys and values by turns. */
+/* Behind the head lie, each with its length before it: the provider's name, the secret's id, the note, in an outage
+ * its sentence, the names that were asked for, and keys and values by turns. */
 struct kept_secret {
 	int64_t fetched_ns, fetched_ms, fresh_until_ms, due_ms, end_ms, lease_end_ns;
-	uint32_t rotation; /* enum secret_rotation */
+	uint64_t provider;  /* hash of how it was set */
+	uint32_t rotation;  /* enum secret_rotation */
+	uint32_t err;       /* 0, or in an outage its errno */
+	uint32_t grew;      /* more is wanted than what the fetch was asked for */
 	uint32_t n_wanted, n_fields;
 	uint32_t len;      /* of what follows */
 	char data[];
@@ -39,6 +42,17 @@ static char *put(char *at, const char *data, size_t len)
 	return at + sizeof(n) + len;
 }
 
+/* NULL is kept as nothing. */
+static char *put_str(char *at, const char *text)
+{
+	return put(at, text, text ? strlen(text) : 0);
+}
+
+static size_t str_size(const char *text)
+{
+	return put_size(text ? strlen(text) : 0);
+}
+
 /* False: it can't be read further. */
 static bool take(const struct kept_secret *k, size_t *pos, struct slice *ret)
 {
@@ -55,10 +69,38 @@ static bool take(const struct kept_secret *k, size_t *pos, struct slice *ret)
 	return true;
 }
 
+/* NULL: out of memory, or none was kept. */
+static bool take_str(const struct kept_secret *k, size_t *pos, char **ret)
+{
+	struct slice text;
+
+	if (!take(k, pos, &text))
+		return false;
+	*ret = text.len ? strndup(text.data, text.len) : NULL;
+	return true;
+}
+
+/* A provider of the same name that is set otherwise now may well be another one. */
+static uint64_t provider_hash(const struct provider_settings *p)
+{
+	uint64_t h = p->class_name ? hash_bytes(p->class_name, strlen(p->class_name)) : 0;
+	struct slice key;
+	size_t pos = 0;
+	void *value;
+
+	while (strmap_next(p->params, &pos, &key, &value)) {
+		const uint64_t all[] = { h, hash_bytes(key.data, key.len), hash_bytes(value, strlen(value)) };
+
+		h = hash_bytes(all, sizeof(all));
+	}
+	return h;
+}
+
 static struct kept_secret *record_of(struct keep *keep, const struct secret *s)
 {
-	const char *name = s->provider->settings->name;
-	size_t n = secret_values_count(s->values), len = put_size(strlen(name)) + put_size(s->id_len);
+	const char *name = s->provider->settings->name, *error = s->err ? s->error : NULL;
+	size_t n = secret_values_count(s->values);
+	size_t len = str_size(name) + put_size(s->id_len) + str_size(s->note) + str_size(error);
 	struct kept_secret *k;
 	char *at;
 
@@ -72,9 +114,11 @@ static struct kept_secret *record_of(struct keep *keep, const struct secret *s)
 	*k = (struct kept_secret){
 		.fetched_ns = s->fetched_ns, .fetched_ms = s->fetched_ms, .fresh_until_ms = s->fresh_until_ms,
 		.due_ms = s->due_ms, .end_ms = s->end_ms, .lease_end_ns = s->lease_end_ns, .rotation = s->rotation,
+		.provider = provider_hash(s->provider->settings), .err = (uint32_t)s->err, .grew = s->wanted_grew,
 		.n_wanted = (uint32_t)s->n_wanted, .n_fields = (uint32_t)n, .len = (uint32_t)len,
 	};
-	at = put(put(k->data, name, strlen(name)), s->id, s->id_len);
+	at = put(put_str(k->data, name), s->id, s->id_len);
+	at = put_str(put_str(at, s->note), error);
 	for (size_t i = 0; i < s->n_wanted; i++)
 		at = put(at, s->wanted[i].name, s->wanted[i].len);
 	for (size_t i = 0; i < n; i++) {
@@ -114,6 +158,8 @@ static int key_of(const struct kept_secret *k, struct buf *key, size_t *ret_pos)
 	struct slice name, id;
 
 	*ret_pos = 0;
+	if (keep_size(k) < sizeof(*k) || k->len > keep_size(k) - sizeof(*k))
+		return -EBADMSG;
 	if (!take(k, ret_pos, &name) || !take(k, ret_pos, &id))
 		return -EBADMSG;
 	buf_add_slice(key, name);
@@ -163,6 +209,11 @@ int resolver_set_keep(struct resolver *r, struct keep *keep)
 	return c.err;
 }
 
+bool resolver_has_kept(const struct resolver *r)
+{
+	return r->kept && strmap_len(r->kept) > 0;
+}
+
 static void drop_record(struct resolver *r, struct kept_secret *k)
 {
 	keep_free(r->keep, k);
@@ -184,12 +235,14 @@ static bool read_wanted(struct secret *s, const struct kept_secret *k, size_t *p
 {
 	struct slice name;
 
-	s->wanted = calloc(k->n_wanted + 1, sizeof(*s->wanted));
+	s->wanted = calloc((size_t)k->n_wanted + 1, sizeof(*s->wanted));
 	if (!s->wanted)
 		return false;
 	for (uint32_t i = 0; i < k->n_wanted; i++) {
-		if (!take(k, pos, &name) || !(s->wanted[i].name = strndup(name.data, name.len)))
+		if (!take(k, pos, &name) || !(s->wanted[i].name = calloc(1, name.len + 1)))
 			return false;
+		if (name.len)
+			memcpy(s->wanted[i].name, name.data, name.len); /* NULs may be in it */
 		s->wanted[i].len = name.len;
 		s->n_wanted = i + 1; /* sorted, as they were */
 	}
@@ -198,7 +251,7 @@ static bool read_wanted(struct secret *s, const struct kept_secret *k, size_t *p
 
 static struct secret_values *read_values(const struct kept_secret *k, size_t *pos)
 {
-	struct secret_field *fields = calloc(k->n_fields + 1, sizeof(*fields));
+	struct secret_field *fields = calloc((size_t)k->n_fields + 1, sizeof(*fields));
 	struct secret_values *v = NULL;
 	uint32_t i = 0;
 
@@ -228,10 +281,51 @@ static void take_times(struct secret *s, const struct kept_secret *k)
 	if (s->rotation == ROTATION_POLL || s->rotation == ROTATION_TTL)
 		s->fresh_until_ms = k->fetched_ms + s->provider->settings->refresh.fresh_ms;
 	s->end_ms = k->end_ms;
-	if (k->due_ms)
-		s->due_ms = earlier(k->due_ms, now + s->provider->settings->refresh.poll_ms);
+	s->due_ms = k->due_ms;
+	if (s->rotation == ROTATION_POLL && s->due_ms)
+		s->due_ms = earlier(s->due_ms, now + s->provider->settings->refresh.poll_ms);
 	if (s->due_ms && s->due_ms <= now)
 		s->due_ms = now + 1;
+}
+
+/* What may not be served any more, or not for this provider, is not taken over. */
+static bool may_be_taken(const struct secret *s, const struct kept_secret *k)
+{
+	int64_t stale = s->provider->settings->refresh.stale_ms, now = clock_mono_ms();
+
+	if (k->provider != provider_hash(s->provider->settings))
+		return false;
+	if (k->lease_end_ns)
+		return k->lease_end_ns > clock_real_ns() && k->end_ms > now;
+	return k->rotation == ROTATION_CONSTANT || stale < 0 || now < k->fetched_ms + stale;
+}
+
+static bool read_record(struct secret *s, const struct kept_secret *k)
+{
+	struct buf key;
+	size_t pos;
+	bool good;
+
+	buf_init(&key, 2 * 1024 * 1024);
+	good = key_of(k, &key, &pos) == 0 && take_str(k, &pos, &s->note) && take_str(k, &pos, &s->error) &&
+		read_wanted(s, k, &pos);
+	if (good)
+		s->values = read_values(k, &pos);
+	buf_free(&key);
+	return s->values;
+}
+
+/* As a new one is. */
+static void unread(struct secret *s)
+{
+	free(s->note);
+	free(s->error);
+	s->note = s->error = NULL;
+	for (size_t i = 0; i < s->n_wanted; i++)
+		free(s->wanted[i].name);
+	free(s->wanted);
+	s->wanted = NULL;
+	s->n_wanted = 0;
 }
 
 bool kept_secret_restore(struct secret *s)
@@ -240,7 +334,6 @@ bool kept_secret_restore(struct secret *s)
 	const char *name = s->provider->settings->name;
 	struct kept_secret *k = NULL;
 	struct buf key;
-	size_t pos;
 
 	if (!r->kept)
 		return false;
@@ -251,15 +344,16 @@ bool kept_secret_restore(struct secret *s)
 	buf_free(&key);
 	if (!k)
 		return false;
-	buf_init(&key, 2 * 1024 * 1024);
-	if (key_of(k, &key, &pos) != 0 || !read_wanted(s, k, &pos) || !(s->values = read_values(k, &pos))) {
-		buf_free(&key);
+	if (!may_be_taken(s, k) || !read_record(s, k)) {
+		unread(s);
 		drop_record(r, k);
 		return false;
 	}
-	buf_free(&key);
 	take_times(s, k);
-	s->state = SECRET_OK;
+	s->wanted_grew = k->grew;
+	s->err = (int)k->err;
+	s->outage = k->err;
+	s->state = k->err ? SECRET_STALE : SECRET_OK;
 	s->kept = k;
 	return true;
 }

@@ -383,6 +383,8 @@ static void apply_failure(struct secret *s, const struct fetch_result *r, int64_
 	if (s->resolver->watcher && r->n_files)
 		secret_watch(s, s->files, s->n_files);
 	schedule_retry(s, now);
+	if (stale && (tell || was != s->state))
+		kept_secret_store(s);
 	if (tell || was != s->state)
 		secret_tell(s, since_ms);
 }

@@ -35,6 +35,7 @@ int resolver_new(const struct settings *settings, struct loop *loop, struct pool
 /* The keep in which secrets that aren't files outlive us; what a predecessor has there is claimed when a secret
  * is first referred to. 0 or -ENOMEM. */
 int resolver_set_keep(struct resolver *r, struct keep *keep);
+bool resolver_has_kept(const struct resolver *r); /* something has not been claimed yet */
 void resolver_kept_done(struct resolver *r); /* what hasn't been claimed is dropped */
 void resolver_free(struct resolver *r); /* NULL allowed; all bindings must be gone */
 
@@ -50,6 +51,8 @@ void binding_free(struct binding *b); /* NULL allowed; a need under way is given
 
 size_t binding_n_secrets(const struct binding *b);
 struct secret *binding_secret(const struct binding *b, size_t i);
+/* Of what rendering takes from the secrets, with seed: the same in every process as long as it is the same. */
+uint64_t binding_hash(const struct binding *b, uint64_t seed);
 
 enum need {
 	NEED_FRESH, /* for an open: nothing older than fresh.ms, files as they are now */

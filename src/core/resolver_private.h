@@ -64,8 +64,8 @@ int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct 
                         struct secret **ret);
 void resolver_drop_secret(struct secret *s);
 
-/* kept_secret.c. Store: after a fetch that succeeded, all members being set. Restore: of a new secret; true: it
- * has a predecessor's values, and is to be scheduled. */
+/* kept_secret.c. Store: after a fetch that has brought or left values, all members being set. Restore: of a new
+ * secret; true: it has a predecessor's values, and is to be scheduled. */
 void kept_secret_store(struct secret *s);
 void kept_secret_drop(struct secret *s);
 bool kept_secret_restore(struct secret *s);

@@ -15,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -354,9 +355,11 @@ static int allow_common(struct sandbox *s)
 	return err;
 }
 
-/* What libc loads when a thread is cancelled: now, since no code comes in later. The handle stays. */
-static void load_late_libraries(void)
+/* What libc reads when it is needed first: the time zone, from /etc (for localtime_r), and a library when a thread
+ * is cancelled, since no code comes in later. The handle stays. */
+static void load_late(void)
 {
+	tzset();
 	(void)!dlopen("libgcc_s.so.1", RTLD_NOW);
 }
 
@@ -398,7 +401,7 @@ int sandbox_enter(struct sandbox *s, bool require, struct error *ret_err)
 	err = allow_common(s);
 	if (err)
 		return error_set(ret_err, -err, "%s", strerror(-err));
-	load_late_libraries();
+	load_late();
 	enter_files(s, abi);
 	sandbox_done(s); /* descriptors of directories are a way out of a sandbox */
 	if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0)
@@ -423,13 +426,13 @@ int sandbox_enter(struct sandbox *s, bool require, struct error *ret_err)
  * and removing names is left free, and the filter narrows that to regular files. */
 int sandbox_enter_notifier(void)
 {
-	int abi = LANDLOCK_LEFT_OUT ? -ECANCELED : landlock_abi(), err = drop_capabilities(false);
+	int err = drop_capabilities(false), abi;
 
-	if (err)
+	if (err || seccomp_left_out) /* a sanitizer looks into /proc at the end */
 		return err;
+	abi = landlock_abi();
 	if (abi > 0)
 		(void)!enter_landlock(abi, LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE, NULL, 0);
-	if (!seccomp_left_out)
-		(void)!filter_notifier();
+	(void)!filter_notifier();
 	return 0;
 }

@@ -14,8 +14,8 @@
  * there already would go free. All of it is inherited, and none of it can be undone.
  *
  * What the kernel lacks is left out and told by sandbox.lacks, unless it is required. Builds with sanitizers
- * go without seccomp, since their run-time needs other system calls; builds that count lines go without
- * seccomp and Landlock, since they write the counts at their end.
+ * go without seccomp, since their run-time needs other system calls, and in the notifier without Landlock too; builds
+ * that count lines go without both, since they write the counts at their end.
  */
 #ifndef CONNECTFS_DAEMON_SANDBOX_H
 #define CONNECTFS_DAEMON_SANDBOX_H

@@ -107,8 +107,8 @@ void service_done(struct service *s)
 	s->fd = -1;
 }
 
-/* fd -1: none. */
-static int send_message(struct service *s, const char *text, int fd)
+/* fd -1: none. wait: SEND_MS at most; else what does not go out at once is not said. */
+static int send_message(struct service *s, const char *text, int fd, bool wait)
 {
 	union {
 		struct cmsghdr align;
@@ -130,7 +130,7 @@ static int send_message(struct service *s, const char *text, int fd)
 		c->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(c), &fd, sizeof(int));
 	}
-	return sendmsg(s->fd, &m, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return sendmsg(s->fd, &m, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT)) < 0 ? -errno : 0;
 }
 
 /* lines, then STATUS= with the text. */
@@ -145,7 +145,7 @@ static int send_status(struct service *s, const char *lines, const char *fmt, va
 		return 0;
 	error_vset(&text, 0, fmt, ap);
 	snprintf(message, sizeof(message), "%sSTATUS=%s\n", lines, text.text);
-	return send_message(s, message, -1);
+	return send_message(s, message, -1, *lines);
 }
 
 int service_ready(struct service *s, const char *fmt, ...)
@@ -180,12 +180,12 @@ int service_reloading(struct service *s)
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	snprintf(message, sizeof(message), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64 "\nSTATUS=reloading\n",
 	         (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000);
-	return send_message(s, message, -1);
+	return send_message(s, message, -1, true);
 }
 
 int service_stopping(struct service *s)
 {
-	return send_message(s, "STOPPING=1\nSTATUS=stopping\n", -1);
+	return send_message(s, "STOPPING=1\nSTATUS=stopping\n", -1, true);
 }
 
 int service_watchdog(struct service *s, int64_t now_ms)
@@ -193,7 +193,7 @@ int service_watchdog(struct service *s, int64_t now_ms)
 	if (s->watchdog_ms == 0 || now_ms < s->next_ms)
 		return 0;
 	s->next_ms = now_ms + s->watchdog_ms;
-	return send_message(s, "WATCHDOG=1\n", -1);
+	return send_message(s, "WATCHDOG=1\n", -1, false);
 }
 
 int service_keep_fd(struct service *s, const char *name, int fd)
@@ -201,7 +201,7 @@ int service_keep_fd(struct service *s, const char *name, int fd)
 	char message[256];
 
 	snprintf(message, sizeof(message), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0\n", name);
-	return send_message(s, message, fd);
+	return send_message(s, message, fd, true);
 }
 
 int service_drop_fd(struct service *s, const char *name)
@@ -209,7 +209,7 @@ int service_drop_fd(struct service *s, const char *name)
 	char message[256];
 
 	snprintf(message, sizeof(message), "FDSTOREREMOVE=1\nFDNAME=%s\n", name);
-	return send_message(s, message, -1);
+	return send_message(s, message, -1, true);
 }
 
 enum { LISTEN_FDS_START = 3, LISTEN_FDS_MAX = 64 };

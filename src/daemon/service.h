@@ -6,8 +6,9 @@
  * process that the manager waits for, and who started it may well be a service himself, for which we
  * must not speak. Without a manager every function does nothing and returns 0.
  *
- * One thread, no sandbox. Sending waits SEND_MS at most; it fails with -errno, which callers may leave
- * alone: the manager's own deadlines tell of it. Text that is given has its controls masked, so that it
+ * One thread, no sandbox. Sending waits half a second at most where a manager does not read, and for a status
+ * or a sign of life not at all; it fails with -errno, which callers may leave alone: the manager's own
+ * deadlines tell of it. Text that is given has its controls masked, so that it
  * stays one line.
  */
 #ifndef CONNECTFS_DAEMON_SERVICE_H

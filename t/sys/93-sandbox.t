@@ -41,8 +41,10 @@ ok($landlock || $p->{files}{why} =~ /^this build |no Landlock|switched off/, 'La
 eventually(sub { $m->pids->{notifier} }, 5, 'the notifier is there');
 my ($may) = slurp('/proc/self/status') =~ /^CapPrm:\s*(\w+)$/m;
 for my $role (qw(worker notifier)) {
-	my $s = of_process($m->pid($role));
-	is($s->{Seccomp}, $seccomp ? 2 : 0, "$role: Seccomp");
+	my $s;
+	# The notifier is known before it has come so far
+	eventually(sub { $s = of_process($m->pid($role)); $s->{NoNewPrivs} && ($s->{Seccomp} || !$seccomp) && hex($s->{CapEff}) < 1 << 15 }, 5, "$role: is confined");
+	is($s->{Seccomp}, $seccomp ? 2 : 0, '… Seccomp');
 	is($s->{NoNewPrivs}, 1, '… NoNewPrivs');
 	my $want = $role eq 'worker' ? hex($may) & 1 << 14 : 0;
 	is(hex $s->{$_}, $want, "… $_") for qw(CapPrm CapEff);

@@ -1,0 +1,641 @@
+/*
+ * What outlives a worker of connectors and snapshots: nothing is announced that has not changed, and nothing
+ * that has is forgotten.
+ */
+#include "core-kept.h"
+
+/* ---- nothing has changed ---- */
+
+static void test_same(void **state)
+{
+	struct seen before, idle, after;
+	unsigned fetches;
+
+	(void)state;
+	put("idle.properties", "name=idle\n");
+	first_life(ONE);
+	fake_set(fake("one"), "a", "2");
+	UNTIL(sunk.touches == 1);
+	run_for(50);
+	before = see("orders.properties");
+	idle = see("idle.properties");
+	assert_int_equal(before.version, 1);
+	assert_string_equal(before.bytes, ONE_IS("2"));
+	fetches = fake("one")->fetches;
+	for (int i = 0; i < 3; i++) {
+		next_life();
+		assert_int_equal(fake("one")->fetches, fetches); /* at once, before any fetch */
+		after = see("orders.properties");
+		assert_same(&before, &after);
+		after = see("idle.properties");
+		assert_same(&idle, &after);
+		assert_int_equal(after.version, 0);
+		assert_int_equal(after.size, 0);
+		live_on();
+		run_for(150); /* polled as well */
+		assert_told_nothing();
+		after = see("orders.properties");
+		assert_same(&before, &after);
+		after = see("idle.properties");
+		assert_same(&idle, &after);
+		assert_string_equal(cat("orders.properties"), ONE_IS("2"));
+		assert_string_equal(xattr("orders.properties", "version"), "1");
+		assert_string_equal(xattr("orders.properties", "state"), "ok");
+		assert_string_equal(xattr("idle.properties", "state"), "idle");
+		assert_told_nothing();
+		fetches = fake("one")->fetches;
+	}
+	live_out();
+}
+
+/* Written anew with the same bytes: its file's time has moved, the connector's hasn't. */
+static void test_same_bytes_rewritten(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	put("idle.properties", "name=idle\n");
+	first_life(ONE);
+	before = see("idle.properties");
+	put("idle.properties", "name=idle\n"); /* while we live */
+	run_for(100);
+	after = see("idle.properties");
+	assert_same(&before, &after);
+	next_life();
+	live_on();
+	after = see("idle.properties");
+	assert_same(&before, &after);
+	die();
+	put("idle.properties", "name=idle\n"); /* while nobody does */
+	run_for(30);
+	live(true);
+	live_on();
+	assert_told_nothing();
+	after = see("idle.properties");
+	assert_same(&before, &after);
+}
+
+/* Opened, but without a snapshot, since a secret never came. */
+static void test_same_failed(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	fake("one")->err = ENOKEY;
+	first_life(ONE);
+	assert_string_equal(cat("orders.properties"), "ENOKEY");
+	run_for(100);
+	before = see("orders.properties");
+	next_life();
+	after = see("orders.properties");
+	assert_same(&before, &after);
+	live_on();
+	assert_told_nothing(); /* it was broken, and is */
+	assert_string_equal(xattr("orders.properties", "state"), "failed");
+	assert_non_null(strstr(xattr("orders.properties", "error"), "it says no"));
+	assert_string_equal(cat("orders.properties"), "ENOKEY");
+	fake("one")->err = 0;
+	UNTIL(sunk.states == 1);
+	assert_string_equal(cat("orders.properties"), ONE_IS("1"));
+	assert_int_equal(sunk.rotated, 0);
+}
+
+/* The secret store was out before and is after. */
+static void test_same_stale(void **state)
+{
+	struct fake *fk = fake("one");
+	struct seen before, after;
+
+	(void)state;
+	first_life(ONE);
+	fk->err = ECONNREFUSED;
+	fk->outage = true;
+	UNTIL(sunk.states == 1);
+	run_for(50);
+	before = see("orders.properties");
+	next_life();
+	live_on();
+	UNTIL(strcmp(xattr("orders.properties", "state"), "stale") == 0);
+	run_for(50);
+	after = see("orders.properties");
+	assert_same(&before, &after);
+	assert_told_nothing();
+	assert_string_equal(cat("orders.properties"), ONE_IS("1"));
+	fk->err = 0;
+	UNTIL(sunk.states == 1); /* and that it is well again is told */
+	run_for(50);
+	assert_int_equal(sunk.touches, 1);
+	assert_string_equal(xattr("orders.properties", "state"), "ok");
+}
+
+/* Broken meanwhile with no change of bytes: as in one life, that is told, and no rotation. */
+static void test_broken_meanwhile(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	help_providers[0].refresh.fresh_ms = 0;
+	first_life(ONE);
+	before = see("orders.properties");
+	die();
+	fake("one")->err = EKEYREVOKED;
+	run_for(120);
+	live(true);
+	live_on();
+	UNTIL(sunk.states == 1);
+	assert_string_equal(cat("orders.properties"), "EKEYREVOKED");
+	after = see("orders.properties");
+	assert_same(&before, &after);
+	assert_int_equal(sunk.rotated, 0);
+}
+
+/* ---- changed while nobody lived ---- */
+
+static void test_secret_changed(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	first_life(ONE);
+	before = see("orders.properties");
+	die();
+	fake_set(fake("one"), "a", "22");
+	live(true);
+	after = see("orders.properties");
+	assert_same(&before, &after);
+	live_on();
+	UNTIL(sunk.touches);
+	after = see("orders.properties");
+	assert_rotated(&before, &after, 1);
+	assert_string_equal(after.bytes, ONE_IS("22"));
+	assert_int_equal(sunk.mtime_ns, after.mtime_ns);
+	assert_int_equal(sunk.rotated, 1);
+	run_for(250);
+	assert_int_equal(sunk.touches, 1);
+	assert_string_equal(cat("orders.properties"), ONE_IS("22"));
+	live_out();
+}
+
+static void test_secret_file_changed(void **state)
+{
+	struct seen before, after;
+	char text[256];
+
+	(void)state;
+	put("secret.txt", "a=1\n");
+	(void)snprintf(text, sizeof(text), "x=${file:%s:a}\n", at("secret.txt"));
+	first_life(text);
+	before = see("orders.properties");
+	assert_string_equal(before.bytes, "x=1\n");
+	assert_blocks(1, 1, 0); /* a file is looked at anyway */
+	next_life();
+	live_on();
+	assert_told_nothing();
+	after = see("orders.properties");
+	assert_same(&before, &after);
+	die();
+	put("secret.txt", "a=2\n");
+	live(true);
+	live_on();
+	UNTIL(sunk.touches);
+	after = see("orders.properties");
+	assert_rotated(&before, &after, 1);
+	assert_string_equal(after.bytes, "x=2\n");
+	run_for(100);
+	assert_int_equal(sunk.touches, 1);
+}
+
+static void text_changed(const char *name, bool opened)
+{
+	struct seen before = see(name), after;
+
+	die();
+	put(name, "y=new\n");
+	run_for(30);
+	live(true);
+	after = see(name);
+	assert_same(&before, &after);
+	catalog_kept_done(catalog);
+	UNTIL(sunk.touches);
+	after = see(name);
+	assert_rotated(&before, &after, 1);
+	assert_string_equal(after.bytes, opened ? "y=new\n" : "");
+	assert_int_equal(sunk.rotated, 1);
+	assert_int_equal(sunk.mtime_ns, after.mtime_ns);
+	run_for(150);
+	assert_int_equal(sunk.touches, 1);
+	/* and in this life the next one is one more */
+	before = after;
+	put(name, "y=newer\n");
+	UNTIL(sunk.touches == 2);
+	after = see(name);
+	assert_rotated(&before, &after, 1);
+	run_for(50);
+	next_life();
+	live_on();
+	before = see(name);
+	assert_same(&before, &after);
+	assert_told_nothing();
+	assert_string_equal(cat(name), "y=newer\n");
+}
+
+static void test_text_changed(void **state)
+{
+	(void)state;
+	first_life(ONE);
+	text_changed("orders.properties", true);
+}
+
+static void test_text_changed_of_idle(void **state)
+{
+	(void)state;
+	put("idle.properties", "name=idle\n");
+	first_life(ONE);
+	text_changed("idle.properties", false);
+}
+
+/* Both: bytes and version move once. */
+static void test_text_and_secret_changed(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	first_life(ONE);
+	before = see("orders.properties");
+	die();
+	put("orders.properties", ONE "y=2\n");
+	fake_set(fake("one"), "a", "2");
+	run_for(120);
+	live(true);
+	live_on();
+	UNTIL(strcmp(cat("orders.properties"), ONE_IS("2") "y=2\n") == 0);
+	run_for(100);
+	after = see("orders.properties");
+	assert_true(after.version > before.version && after.mtime_ns > before.mtime_ns);
+	assert_true(after.version <= before.version + 2); /* the kept secret may still have been fresh */
+	assert_int_equal(sunk.mtime_ns, after.mtime_ns);
+}
+
+/* ---- coming and going ---- */
+
+static void test_removed_and_added(void **state)
+{
+	(void)state;
+	put("gone.properties", "a=b\n");
+	first_life(ONE);
+	cat("gone.properties");
+	assert_blocks(2, 2, 1);
+	die();
+	assert_int_equal(unlink(at("gone.properties")), 0);
+	put("new.properties", "c=d\n");
+	run_for(30);
+	live_with(true, true, false);
+	assert_true(is_there("gone.properties")); /* until its UNLINK */
+	assert_false(is_there("new.properties")); /* until its MKNOD */
+	live_on();
+	assert_int_equal(sunk.vanishes, 1);
+	assert_int_equal(sunk.appears, 1);
+	assert_int_equal(sunk.touches, 0);
+	assert_blocks(3, 2, 1);
+	/* and once more, since nobody came */
+	die();
+	live_with(true, true, false);
+	live_on();
+	assert_int_equal(sunk.vanishes, 1);
+	assert_int_equal(sunk.appears, 1);
+	assert_true(is_there("gone.properties"));
+	assert_false(is_there("new.properties"));
+	die();
+	live(true);
+	live_on();
+	assert_int_equal(sunk.vanishes, 1);
+	assert_int_equal(sunk.appears, 1);
+	assert_false(is_there("gone.properties"));
+	assert_string_equal(cat("new.properties"), "c=d\n");
+	assert_blocks(2, 2, 1);
+	next_life();
+	live_on();
+	assert_told_nothing();
+	assert_true(is_there("new.properties"));
+	live_out();
+}
+
+/* The same where a worker lives: it has told, and dies before the notifier comes. */
+static void test_dies_appearing(void **state)
+{
+	(void)state;
+	put("gone.properties", "a=b\n");
+	first_life(ONE);
+	sunk.hold_names = true;
+	put("new.properties", "c=d\n");
+	assert_int_equal(unlink(at("gone.properties")), 0);
+	UNTIL(sunk.appears && sunk.vanishes);
+	run_for(100);
+	next_life();
+	assert_false(is_there("new.properties"));
+	assert_true(is_there("gone.properties"));
+	live_on();
+	assert_int_equal(sunk.appears, 1);
+	assert_int_equal(sunk.vanishes, 1);
+	assert_true(is_there("new.properties"));
+	assert_false(is_there("gone.properties"));
+	next_life();
+	live_on();
+	assert_told_nothing();
+	assert_blocks(2, 1, 1);
+}
+
+/* It has been shown in a later life: no matter whether its text was good, or read before or after, it has. */
+static void test_dies_shown(void **state)
+{
+	(void)state;
+	first_life(ONE);
+	put("bad.json", "{");
+	put("good.json", "{}");
+	UNTIL(sunk.appears == 2);
+	run_for(100);
+	assert_true(is_there("bad.json"));
+	next_life();
+	assert_true(is_there("bad.json"));
+	assert_true(is_there("good.json"));
+	live_on();
+	assert_told_nothing();
+}
+
+/* Removed meanwhile, and here again before its UNLINK: the same node, and its version goes on. */
+static void test_back_again(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	first_life(ONE);
+	fake_set(fake("one"), "a", "2");
+	UNTIL(sunk.touches == 1);
+	run_for(50);
+	before = see("orders.properties");
+	die();
+	assert_int_equal(unlink(at("orders.properties")), 0);
+	live_with(true, true, false);
+	live_on();
+	assert_int_equal(sunk.vanishes, 1);
+	put("orders.properties", ONE "y=1\n");
+	UNTIL(see("orders.properties").version == 2);
+	after = see("orders.properties");
+	assert_true(after.mtime_ns > before.mtime_ns);
+	catalog_vanished(catalog, sunk.conn);
+	sunk.hold_names = false;
+	UNTIL(sunk.appears && is_there("orders.properties"));
+	assert_string_equal(cat("orders.properties"), ONE_IS("2") "y=1\n");
+	assert_int_equal(see("orders.properties").ino, before.ino);
+}
+
+/* ---- touches ---- */
+
+static void test_touch_due(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	first_life(ONE);
+	sunk.hold = true;
+	fake_set(fake("one"), "a", "2");
+	UNTIL(sunk.touches);
+	before = see("orders.properties");
+	for (int i = 0; i < 3; i++) {
+		die();
+		live_with(true, true, false);
+		after = see("orders.properties");
+		assert_same(&before, &after);
+		assert_false(sunk.touches);
+		UNTIL(sunk.touches);
+		assert_int_equal(sunk.rotated, 1);
+		assert_int_equal(sunk.mtime_ns, before.mtime_ns);
+		live_on();
+		after = see("orders.properties");
+		assert_same(&before, &after);
+		assert_int_equal(sunk.touches, 1);
+	}
+	catalog_touched(catalog, sunk.conn, 0);
+	next_life();
+	live_on();
+	assert_told_nothing();
+}
+
+/* A change within the settle time of a worker that dies then. */
+static void test_touch_not_sent(void **state)
+{
+	struct seen before;
+
+	(void)state;
+	first_life(ONE);
+	settings.settle_ms = 400;
+	put("orders.properties", ONE "y=1\n");
+	UNTIL(strcmp(cat("orders.properties"), ONE_IS("1") "y=1\n") == 0);
+	before = see("orders.properties");
+	assert_int_equal(sunk.touches, 0);
+	settings.settle_ms = 20;
+	next_life();
+	UNTIL(sunk.touches);
+	assert_int_equal(sunk.mtime_ns, before.mtime_ns);
+	assert_int_equal(before.version, 1);
+	live_on();
+	assert_int_equal(see("orders.properties").version, 1);
+	assert_int_equal(sunk.touches, 1);
+}
+
+/* Only what it is: the connector became broken. */
+static void test_touch_state_due(void **state)
+{
+	(void)state;
+	first_life(ONE);
+	sunk.hold = true;
+	fake("one")->err = EKEYREVOKED;
+	UNTIL(sunk.states == 1);
+	die();
+	live_with(true, true, false);
+	UNTIL(sunk.touches);
+	assert_int_equal(sunk.states, 1);
+	assert_int_equal(sunk.rotated, 0);
+}
+
+/* A worker that is told to end, and has a successor all the same, leaves the keep as it is. */
+static void test_frozen(void **state)
+{
+	struct seen before, after;
+	int64_t mtime;
+
+	(void)state;
+	help_providers[0].refresh.fresh_ms = help_providers[0].refresh.poll_ms = 600000;
+	first_life(ONE);
+	sunk.hold = true;
+	put("orders.properties", ONE "y=1\n");
+	UNTIL(sunk.touches);
+	mtime = sunk.mtime_ns;
+	before = see("orders.properties");
+	keep_freeze(keep);
+	catalog_end_waits(catalog, -EINTR);
+	engine_free(engine);
+	engine = NULL;
+	keep_detach(keep);
+	live(true);
+	after = see("orders.properties");
+	assert_same(&before, &after);
+	live_on();
+	assert_int_equal(sunk.rotated, 1);
+	assert_int_equal(sunk.mtime_ns, mtime);
+	assert_string_equal(cat("orders.properties"), ONE_IS("1") "y=1\n");
+	assert_int_equal(fake("one")->fetches, 1); /* it was known to be in use */
+}
+
+/* ---- snapshots of open files ---- */
+
+struct place {
+	uint64_t place, seq;
+};
+
+static struct snapshot *open_at(const char *name, struct place *ret)
+{
+	struct connector *conn = conn_of(name);
+	struct snapshot *s;
+	struct opening o;
+
+	open_begin(conn, &o);
+	UNTIL(o.done);
+	assert_non_null(o.snapshot);
+	s = snapshot_ref(o.snapshot);
+	snapshot_place(s, &ret->place, &ret->seq);
+	open_end(&o);
+	connector_unref(conn);
+	return s;
+}
+
+static struct snapshot *kept_at(const struct place *p, const char *bytes)
+{
+	struct snapshot *s = catalog_kept_snapshot(catalog, p->place, p->seq);
+
+	assert_non_null(s);
+	assert_int_equal(snapshot_size(s), strlen(bytes));
+	assert_memory_equal(snapshot_data(s), bytes, snapshot_size(s));
+	return s;
+}
+
+/* Two versions of one connector and one that is gone are held open through two deaths. */
+static void test_open_files(void **state)
+{
+	const char *const bytes[3] = { ONE_IS("1"), ONE_IS("2"), "a=b\n" };
+	struct snapshot *s[3];
+	struct place p[3];
+
+	(void)state;
+	put("gone.properties", "a=b\n");
+	first_life(ONE);
+	s[0] = open_at("orders.properties", &p[0]);
+	s[2] = open_at("gone.properties", &p[2]);
+	fake_set(fake("one"), "a", "2");
+	UNTIL(sunk.touches == 1);
+	s[1] = open_at("orders.properties", &p[1]);
+	assert_int_equal(unlink(at("gone.properties")), 0);
+	UNTIL(sunk.vanishes == 1);
+	run_for(50);
+	fake_set(fake("one"), "a", "3");
+	for (int life = 0; life < 2; life++) {
+		keep_freeze(keep);
+		for (int i = 0; i < 3; i++)
+			snapshot_unref(s[i]);
+		next_life();
+		for (int i = 0; i < 3; i++)
+			s[i] = kept_at(&p[i], bytes[i]);
+		assert_null(catalog_kept_snapshot(catalog, p[0].place, p[0].seq + 1000));
+		assert_null(catalog_kept_snapshot(catalog, p[0].place + 16, p[0].seq));
+		assert_null(catalog_kept_snapshot(catalog, 0, 0));
+		live_on();
+		UNTIL(strcmp(cat("orders.properties"), ONE_IS("3")) == 0);
+		run_for(50);
+		assert_null(catalog_kept_snapshot(catalog, p[0].place, p[0].seq)); /* it is too late to ask */
+		assert_false(is_there("gone.properties"));
+		for (int i = 0; i < 3; i++)
+			assert_memory_equal(snapshot_data(s[i]), bytes[i], strlen(bytes[i]));
+		assert_blocks(1, 4, 1);
+	}
+	for (int i = 0; i < 3; i++)
+		snapshot_unref(s[i]);
+	assert_blocks(1, 1, 1);
+	live_out();
+}
+
+/* Nothing is left behind, whatever happens in a life. */
+static void test_many_lives(void **state)
+{
+	struct keep_stats first, last;
+	struct snapshot *held = NULL;
+	struct place p;
+	char value[16];
+
+	(void)state;
+	put("idle.properties", "a=b\n");
+	first_life(ONE);
+	keep_get_stats(keep, &first);
+	for (int i = 0; i < 52; i++) {
+		keep_freeze(keep);
+		snapshot_unref(held);
+		held = NULL;
+		die();
+		(void)snprintf(value, sizeof(value), "%d", 1 + i / 2);
+		fake_set(fake("one"), "a", value);
+		if (i % 4 == 0)
+			put("coming.properties", "c=d\n");
+		else if (i % 4 == 2)
+			assert_int_equal(unlink(at("coming.properties")), 0);
+		live(true);
+		live_on();
+		if (i % 4 < 2)
+			cat("coming.properties");
+		if (i % 3 == 0)
+			held = open_at("orders.properties", &p);
+		/* the background has rendered the secret as it was kept, until it is polled */
+		UNTIL(see("orders.properties").version == (uint64_t)i / 2);
+		run_for(50);
+		assert_int_equal(blocks_of(KEEP_CONNECTOR), i % 4 < 2 ? 3 : 2);
+		assert_true(blocks_of(KEEP_SNAPSHOT) <= (i % 4 < 2 ? 3u : 2u));
+		assert_int_equal(blocks_of(KEEP_SECRET), 1);
+	}
+	snapshot_unref(held);
+	keep_get_stats(keep, &last);
+	assert_int_equal(last.blocks, first.blocks);
+	assert_int_equal(last.used, first.used);
+	assert_int_equal(last.size, first.size);
+	assert_int_equal(last.failed, 0);
+	live_out();
+}
+
+#define BOTH(t) \
+	cmocka_unit_test_setup_teardown(t, kept_setup, kept_teardown), \
+	{ #t "_early", t, kept_setup_early, kept_teardown, NULL }
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		BOTH(test_same),
+		BOTH(test_same_bytes_rewritten),
+		BOTH(test_same_failed),
+		BOTH(test_same_stale),
+		BOTH(test_broken_meanwhile),
+		BOTH(test_secret_changed),
+		BOTH(test_secret_file_changed),
+		BOTH(test_text_changed),
+		BOTH(test_text_changed_of_idle),
+		BOTH(test_text_and_secret_changed),
+		BOTH(test_removed_and_added),
+		BOTH(test_dies_appearing),
+		BOTH(test_dies_shown),
+		BOTH(test_back_again),
+		BOTH(test_touch_due),
+		BOTH(test_touch_not_sent),
+		BOTH(test_touch_state_due),
+		BOTH(test_frozen),
+		BOTH(test_open_files),
+		BOTH(test_many_lives),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
