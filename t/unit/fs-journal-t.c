@@ -1,7 +1,6 @@
 /*
  * Tests of src/fs/journal.h. In place of the device there is a socket that keeps packets apart, and the test
- * plays the kernel at its other end. The journal.c in this program has fault points: fault_point() below
- * ends the process at the n-th.
+ * plays the kernel at its other end. The journal.c in this program has fault points (dying.h).
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,37 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/fault.h"
+#include "dying.h"
 #include "fs/journal.h"
 #include "fs/node.h"
 
 enum {
 	BUF = FS_MAX_WRITE + 4096,
 	LONG = 65536,
-	DIED = 77,     /* exit status at a fault point */
-	BROKEN = 78,
 	NOTHING = -1000,
 };
-
-/* ---- dying ---- */
-
-static long fault_in;  /* dies at that one; 0: never */
-static long faults;    /* passed */
-
-void fault_point(void)
-{
-	if (fault_in && ++faults == fault_in)
-		_exit(DIED);
-}
-
-static int scaled(int n)
-{
-	const char *scale = getenv("CONNECTFS_TEST_SCALE");
-	double by = scale ? atof(scale) : 1;
-
-	n = by < 1 ? (int)(n * by) : n;
-	return n > 0 ? n : 1;
-}
 
 /* ---- the kernel's side ---- */
 
