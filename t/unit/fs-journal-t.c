@@ -304,9 +304,16 @@ static void a_long_one_stays_in_its_buffer(void **state)
 	finish(&w);
 }
 
+static void note_refused(void *arg, uint64_t ino, uint64_t unique)
+{
+	assert_int_equal(ino, 1);
+	*(uint64_t *)arg += unique;
+}
+
 static void what_was_interrupted_comes_first(void **state)
 {
 	struct world w;
+	uint64_t refused = 0;
 
 	(void)state;
 	start(&w);
@@ -323,11 +330,13 @@ static void what_was_interrupted_comes_first(void **state)
 	assert_int_equal(take(&w), 999999);
 	assert_int_equal(journal_used(w.j), 5);
 	succeed(&w, JOURNAL_KILLED);
+	journal_on_refused(w.j, note_refused, &refused);
 	/* A read is only the first, an open is answered at once. */
 	assert_int_equal(take(&w), 6);
 	assert_int_equal(heard(&w, 10), NOTHING);
 	assert_int_not_equal(take(&w), 10);
 	assert_int_equal(heard(&w, 10), -EINTR);
+	assert_int_equal(refused, 10);
 	assert_int_equal(journal_used(w.j), 4);
 	assert_int_not_equal(take(&w), 0);
 	assert_int_not_equal(take(&w), 0);
