@@ -308,7 +308,7 @@ static void test_full(void **state)
 	put("other.properties", "y=${fake:two:a}\n");
 	fake_set(fake("two"), "a", "2");
 	UNTIL(sunk.appears == 1 && is_there("other.properties"));
-	run_for(50);
+	quiet();
 	full = true;
 	assert_string_equal(cat("other.properties"), "EIO");
 	assert_string_equal(xattr("other.properties", "error"), "out of memory");
@@ -344,7 +344,7 @@ static void test_full_from_the_first(void **state)
 	assert_string_equal(cat("orders.properties"), "EIO");
 	full = false;
 	assert_string_equal(cat("orders.properties"), ONE_IS("1"));
-	run_for(100); /* that it is well again has been told */
+	quiet(); /* that it is well again has been told */
 	sunk.hold = true;
 	fake_set(fake("one"), "a", "2");
 	UNTIL(sunk.rotated == 1);
