@@ -318,9 +318,12 @@ static void restore_connector(void *arg, void *block)
 	if (!conn || conn->kept || conn->ino != k->ino) {
 		/* Of two records of one name, or where a hash has found another place, one goes. */
 		keep_free(r->e->keep, k);
-		connector_unref(conn);
 		if (!conn)
 			r->err = -ENOMEM;
+		else if (!conn->wanted && !conn->kept)
+			catalog_adopted(c, conn); /* it was shown, and must vanish all the same */
+		else
+			connector_unref(conn);
 		return;
 	}
 	take_facts(conn, k);
