@@ -41,6 +41,7 @@ enum keep_kind {
 	KEEP_SECRET = 3,
 	KEEP_HANDLE = 4,    /* fs/open.h */
 	KEEP_CONTENT = 5,   /* fs/control.c: bytes of an open status.json or metrics */
+	KEEP_TEXT = 6,      /* core/kept.h: the last good text of a connector that has been opened */
 };
 
 struct keep_stats {

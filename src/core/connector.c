@@ -218,6 +218,7 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	config_free(old_config);
 	conn->dirty = true;
 	conn->text_hash = hash;
+	kept_text_store(conn);
 	if (moved)
 		connector_move(conn, NULL);
 	else if (!known)
@@ -446,6 +447,7 @@ static void job_secrets(struct connector *conn)
 	if (open && !conn->active) {
 		conn->active = true;
 		kept_set(conn, KEPT_ACTIVE, 0);
+		kept_text_store(conn);
 	}
 	if (!conn->config || !conn->active) {
 		job_end(conn, idle_state(conn));

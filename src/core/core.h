@@ -91,6 +91,7 @@ struct connector {
 	int64_t mtime_ns, rotated_ns; /* rotated: 0 never */
 	uint64_t version;
 	struct kept_connector *kept;  /* the same, where a successor finds it; NULL: there is no keep */
+	struct kept_text *kept_text;  /* so is stored, when it has been opened; NULL: it isn't, or there was no room */
 	bool touch_pending;           /* attributes must not be kept by the kernel */
 	int64_t touch_mtime_ns;       /* what the notifier was told, 0: no touch is under way */
 	struct config *config;        /* of stored */
@@ -235,6 +236,7 @@ void kept_store(struct connector *conn, const struct kept_facts *facts);
 void kept_set(struct connector *conn, uint32_t set, uint32_t clear);
 bool kept_render(struct connector *conn);                 /* begins; false: just this has killed workers */
 void kept_rendered(struct connector *conn);               /* it has gone well */
+void kept_text_store(struct connector *conn);             /* stored is new, or it has been opened: keeps it */
 void kept_end(struct connector *conn);                    /* the connector is being destroyed */
 char *kept_snapshot_new(struct keep *keep, const char *data, size_t size); /* a copy; NULL: full */
 void kept_snapshot_free(struct keep *keep, char *data);

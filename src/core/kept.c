@@ -35,6 +35,14 @@ struct kept_snapshot {
 	char data[];
 };
 
+/* What is served while the stored file is broken, or is being written. */
+struct kept_text {
+	uint64_t ino;
+	uint32_t syntax; /* enum config_syntax */
+	uint32_t len;
+	char data[];
+};
+
 /* ---- snapshots ---- */
 
 char *kept_snapshot_new(struct keep *keep, const char *data, size_t size)
@@ -180,8 +188,35 @@ void kept_rendered(struct connector *conn)
 	kept_set(conn, 0, KEPT_RENDERING | KEPT_DEATHS);
 }
 
+static void drop_text(struct connector *conn)
+{
+	if (conn->catalog && conn->catalog->engine->keep)
+		keep_free(conn->catalog->engine->keep, conn->kept_text);
+	conn->kept_text = NULL;
+}
+
+void kept_text_store(struct connector *conn)
+{
+	struct keep *keep = conn->catalog->engine->keep;
+	const struct stored *stored = conn->stored;
+	struct kept_text *k;
+
+	if (!keep || !conn->active || !stored)
+		return;
+	k = keep_alloc(keep, sizeof(*k) + stored->len);
+	if (k) {
+		*k = (struct kept_text){ .ino = conn->ino, .syntax = stored->syntax, .len = (uint32_t)stored->len };
+		if (stored->len)
+			memcpy(k->data, stored->text, stored->len);
+		keep_commit(keep, k, KEEP_TEXT);
+	}
+	drop_text(conn);
+	conn->kept_text = k;
+}
+
 void kept_end(struct connector *conn)
 {
+	drop_text(conn);
 	if (conn->catalog && conn->catalog->engine->keep)
 		keep_free(conn->catalog->engine->keep, conn->kept);
 	conn->kept = NULL;
@@ -336,6 +371,53 @@ static void restore_connector(void *arg, void *block)
 	catalog_adopted(c, conn);
 }
 
+/* Read again in any case; but should it be broken now, this one is served. */
+static bool take_text(struct restoring *r, struct connector *conn, const struct kept_text *k)
+{
+	struct error err = ERROR_INIT;
+	struct config *config = NULL;
+	struct stored *stored;
+	unsigned line;
+
+	if (k->len > keep_size(k) - sizeof(*k))
+		return false;
+	stored = stored_new(slice_of(k->data, k->len), (enum config_syntax)k->syntax, NULL);
+	if (!stored || config_parse(stored_text(stored), stored->syntax, &config, &line, &err) != 0) {
+		stored_unref(stored);
+		if (err.code != EINVAL)
+			r->err = -ENOMEM;
+		return false;
+	}
+	pthread_mutex_lock(&conn->lock);
+	conn->stored = stored;
+	conn->config = config;
+	conn->text_generation++;
+	pthread_mutex_unlock(&conn->lock);
+	conn->stored_stale = true;
+	conn->dirty = true;
+	return true;
+}
+
+static void restore_text(void *arg, void *block)
+{
+	struct restoring *r = arg;
+	struct kept_text *k = block;
+	struct connector *conn = catalog_find_ino(r->e->catalog, k->ino);
+
+	/* Of two the later one holds, which the store brought or which comes second here. */
+	if (conn && conn->wanted && conn->active && !conn->stored && take_text(r, conn, k)) {
+		conn->kept_text = k;
+		catalog_queue_load(conn);
+	} else if (conn && conn->kept_text && keep_seq(conn->kept_text) > keep_seq(k)) {
+		keep_free(r->e->keep, k);
+	} else if (conn && conn->wanted && conn->active && !conn->kept_text) {
+		conn->kept_text = k; /* stored has been read already */
+	} else {
+		keep_free(r->e->keep, k);
+	}
+	connector_unref(conn);
+}
+
 /* Those that have no record: of a first worker all; else they are new. */
 static void restore_others(struct engine *e, bool successor)
 {
@@ -364,6 +446,7 @@ int engine_set_keep(struct engine *e, struct keep *keep, bool successor, bool cr
 	r.err = resolver_set_keep(e->resolver, keep);
 	keep_each(keep, KEEP_SNAPSHOT, restore_snapshot, &r);
 	keep_each(keep, KEEP_CONNECTOR, restore_connector, &r);
+	keep_each(keep, KEEP_TEXT, restore_text, &r);
 	restore_others(e, successor);
 	engine_warm(e);
 	catalog_pump(e->catalog);

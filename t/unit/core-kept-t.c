@@ -149,6 +149,32 @@ static void test_broken_meanwhile(void **state)
 	assert_int_equal(sunk.rotated, 0);
 }
 
+/* The stored file is broken, or gone bad while nobody lived: the last good text goes on being served. */
+static void test_text_broken(void **state)
+{
+	struct seen before, after;
+
+	(void)state;
+	first_life(ONE);
+	before = see("orders.properties");
+	die();
+	put("orders.properties", "x=\\u12\n");
+	live(true);
+	after = see("orders.properties");
+	assert_same(&before, &after);
+	live_on();
+	UNTIL(sunk.states == 1);
+	assert_string_equal(cat("orders.properties"), ONE_IS("1"));
+	die();
+	live(true);
+	live_on();
+	assert_string_equal(cat("orders.properties"), ONE_IS("1"));
+	put("orders.properties", ONE "y=2\n");
+	UNTIL(sunk.touches && strcmp(cat("orders.properties"), ONE_IS("1") "y=2\n") == 0);
+	after = see("orders.properties");
+	assert_rotated(&before, &after, 1);
+}
+
 /* ---- changed while nobody lived ---- */
 
 static void test_secret_changed(void **state)
@@ -651,6 +677,7 @@ int main(void)
 		BOTH(test_same_failed),
 		BOTH(test_same_stale),
 		BOTH(test_broken_meanwhile),
+		BOTH(test_text_broken),
 		BOTH(test_secret_changed),
 		BOTH(test_secret_file_changed),
 		BOTH(test_text_changed),
