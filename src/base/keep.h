@@ -40,6 +40,7 @@ enum keep_kind {
 	KEEP_CONNECTOR = 2,
 	KEEP_SECRET = 3,
 	KEEP_HANDLE = 4,    /* fs/open.h */
+	KEEP_CONTENT = 5,   /* fs/control.c: bytes of an open status.json or metrics */
 };
 
 struct keep_stats {
@@ -81,7 +82,8 @@ uint64_t keep_place(const struct keep *k, const void *block);
 /* The committed block of that kind at that place, if its sequence number is seq; else NULL. */
 void *keep_find(struct keep *k, uint64_t place, uint64_t seq, enum keep_kind kind);
 
-/* Calls fn for each committed block of the kind (KEEP_ANY: all). fn may free that block and no other. */
+/* Calls fn for each committed block of the kind (KEEP_ANY: all). fn may free that block and those that
+ * it has been called for; what it commits may be among those that follow. */
 void keep_each(struct keep *k, enum keep_kind kind, void (*fn)(void *arg, void *block), void *arg);
 
 void keep_get_stats(struct keep *k, struct keep_stats *ret);

@@ -165,7 +165,9 @@ bool kept_render(struct connector *conn)
 	inputs = binding_hash(conn->binding, conn->text_hash);
 	if (atomic_load(&k->inputs) != inputs) {
 		kept_set(conn, 0, KEPT_DEATHS);
+		FAULT_POINT();
 		atomic_store(&k->inputs, inputs);
+		FAULT_POINT();
 	}
 	if (atomic_load(&k->flags) / KEPT_DEATH >= KEPT_DEATHS_MAX)
 		return false;
@@ -297,7 +299,9 @@ static void count_death(struct restoring *r, struct connector *conn, struct kept
 		return;
 	if (r->crashed)
 		flags += KEPT_DEATH;
+	FAULT_POINT();
 	atomic_store(&k->flags, flags & ~(uint32_t)KEPT_RENDERING);
+	FAULT_POINT();
 	if (r->crashed && flags / KEPT_DEATH >= KEPT_DEATHS_MAX)
 		log_error("rendering it has killed the worker twice: it isn't rendered again before it or its "
 		          "secrets change", "connector", conn->name, NULL);
@@ -314,9 +318,12 @@ static void restore_connector(void *arg, void *block)
 	if (!conn || conn->kept || conn->ino != k->ino) {
 		/* Of two records of one name, or where a hash has found another place, one goes. */
 		keep_free(r->e->keep, k);
-		connector_unref(conn);
 		if (!conn)
 			r->err = -ENOMEM;
+		else if (!conn->wanted && !conn->kept)
+			catalog_adopted(c, conn); /* it was shown, and must vanish all the same */
+		else
+			connector_unref(conn);
 		return;
 	}
 	take_facts(conn, k);

@@ -147,7 +147,8 @@ static void take_over(struct supervisor *s, const struct control_message *m)
 	err = worker_hand_over(s);
 	if (!err && s->notifier.pid == 0)
 		err = notifier_start(s);
-	if (err) /* as if it had died: its successor, of the new program, goes on */
+	/* Where it has just died, its successor, of the new program, goes on. */
+	if (err && err != -EPIPE && err != -ECONNRESET)
 		supervisor_fail(s, 2, "connectfs: can't hand over: %s", strerror(-err));
 }
 

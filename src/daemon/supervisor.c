@@ -155,7 +155,8 @@ static void on_configured(struct supervisor *s, const struct control_message *m)
 	/* The notifier of the worker before may be dying still: its end starts the next one. */
 	if (!e && s->notifier.pid == 0)
 		e = notifier_start(s);
-	if (e)
+	/* EPIPE: it has just died, and SIGCHLD says how. */
+	if (e && e != -EPIPE && e != -ECONNRESET)
 		supervisor_fail(s, 2, "connectfs: can't start: %s", strerror(-e));
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/keep.h"
 #include "base/strmap.h"
 #include "fs/handles.h"
 #include "fs/open.h"
@@ -79,8 +80,10 @@ struct content {
 	atomic_uint refs;
 	atomic_uint *alive; /* of its file, and counted there; NULL: not counted */
 	int64_t made_ns;
+	struct keep *keep;  /* in which data lies, so that it is read to its end by whoever serves then; NULL: malloc'ed */
 	char *data;
 	size_t len;
+	struct content *next; /* of contents.restored */
 };
 
 struct contents {
@@ -89,12 +92,14 @@ struct contents {
 		atomic_uint alive;
 	} of[2]; /* status.json, metrics */
 	struct loop_timer *forget;
+	struct content *restored; /* while we take over */
 };
 
 /* An open status.json, metrics or version. */
 struct open_content {
 	struct handle handle;
 	struct content *content;
+	struct kept_handle *kept; /* where content lies in the keep */
 };
 
 static struct open_content *open_content_of(struct handle *handle)
@@ -108,12 +113,29 @@ static void content_unref(struct content *c)
 		return;
 	if (c->alive)
 		atomic_fetch_sub(c->alive, 1);
-	free(c->data);
+	if (c->keep)
+		keep_free(c->keep, c->data);
+	else
+		free(c->data);
 	free(c);
 }
 
+/* Moves what it shows into the keep, where there is room. */
+static void keep_content(struct content *c, struct keep *keep)
+{
+	char *kept = keep ? keep_alloc(keep, c->len) : NULL;
+
+	if (!kept)
+		return;
+	memcpy(kept, c->data, c->len);
+	keep_commit(keep, kept, KEEP_CONTENT);
+	free(c->data);
+	c->data = kept;
+	c->keep = keep;
+}
+
 /* Takes what is in b, and empties it. NULL: out of memory. */
-static struct content *content_new(struct buf *b, int64_t made_ns, atomic_uint *alive)
+static struct content *content_new(struct fs *fs, struct buf *b, int64_t made_ns, atomic_uint *alive)
 {
 	struct content *c = malloc(sizeof *c);
 
@@ -126,6 +148,8 @@ static struct content *content_new(struct buf *b, int64_t made_ns, atomic_uint *
 		if (!c->data) {
 			content_unref(c);
 			c = NULL;
+		} else {
+			keep_content(c, engine_keep(fs->engine));
 		}
 	}
 	buf_free(b);
@@ -180,13 +204,94 @@ static void answer_content(struct fs *fs, fuse_req_t req, uint64_t ino, uint64_t
 		return;
 	}
 	o->content = c;
+	o->kept = c->keep ? open_keep_handle(c->keep, ino, unique, keep_place(c->keep, c->data), keep_seq(c->data)) : NULL;
 	handles_add(fs->handles, ino, unique, &o->handle, open_content_release, 0, clock_mono_ms());
 	fi->fh = unique;
 	fi->direct_io = 1;
 	fi->noflush = 1;
 	if (fuse_reply_open(req, fi) < 0)
-		handles_drop(fs->handles, ino, unique);
+		control_dropped(fs, ino, unique);
 }
+
+void control_dropped(struct fs *fs, uint64_t ino, uint64_t unique)
+{
+	struct handle *handle = handles_take(fs->handles, ino, unique);
+	struct open_content *o;
+
+	if (!handle)
+		return;
+	if (ino != FS_INO_REFRESH) { /* as of a connector's file: see open_dropped */
+		o = open_content_of(handle);
+		if (o->kept)
+			keep_free(o->content->keep, o->kept);
+		o->kept = NULL;
+	}
+	handle_unref(handle);
+}
+
+/* ---- taking over ---- */
+
+/* The content that lies there; made of it where it is the first that is asked for. */
+static struct content *restored_content(struct fs *fs, uint64_t ino, char *data)
+{
+	struct contents *all = fs->contents;
+	struct content *c = all->restored;
+
+	while (c && c->data != data)
+		c = c->next;
+	if (c) {
+		atomic_fetch_add(&c->refs, 1);
+		return c;
+	}
+	c = calloc(1, sizeof *c);
+	if (!c)
+		return NULL;
+	*c = (struct content){ .keep = engine_keep(fs->engine), .data = data, .len = keep_size(data), .next = all->restored };
+	atomic_init(&c->refs, 1);
+	if (ino == FS_INO_STATUS || ino == FS_INO_METRICS) {
+		c->alive = &all->of[ino == FS_INO_STATUS ? 0 : 1].alive;
+		atomic_fetch_add(c->alive, 1);
+	}
+	all->restored = c;
+	return c;
+}
+
+bool control_restore(struct fs *fs, struct kept_handle *h)
+{
+	struct keep *keep = engine_keep(fs->engine);
+	char *data = keep_find(keep, h->snapshot_place, h->snapshot_seq, KEEP_CONTENT);
+	struct open_content *o = data && control_is_ino(h->ino) ? calloc(1, sizeof *o) : NULL;
+
+	if (!o)
+		return false;
+	o->content = restored_content(fs, h->ino, data);
+	if (!o->content) {
+		free(o);
+		return false;
+	}
+	o->kept = h;
+	handles_add(fs->handles, h->ino, h->unique, &o->handle, open_content_release, 0, clock_mono_ms());
+	return true;
+}
+
+static void drop_unread(void *arg, void *block)
+{
+	struct fs *fs = arg;
+	const struct content *c = fs->contents->restored;
+
+	while (c && c->data != block)
+		c = c->next;
+	if (!c)
+		keep_free(engine_keep(fs->engine), block);
+}
+
+void control_restored(struct fs *fs)
+{
+	keep_each(engine_keep(fs->engine), KEEP_CONTENT, drop_unread, fs);
+	fs->contents->restored = NULL;
+}
+
+/* ---- making it ---- */
 
 /* What p is to show: a reference. Event thread. */
 static int content_for(struct parked *p, struct content **ret)
@@ -214,7 +319,7 @@ static int content_for(struct parked *p, struct content **ret)
 		buf_free(&b);
 		return err;
 	}
-	*ret = content_new(&b, now, &all->of[i].alive);
+	*ret = content_new(p->fs, &b, now, &all->of[i].alive);
 	if (!*ret)
 		return -ENOMEM;
 	content_unref(newest);
@@ -284,6 +389,30 @@ static void lines_release(struct handle *handle)
 	free(l);
 }
 
+static struct lines *lines_new(void)
+{
+	struct lines *l = malloc(sizeof *l);
+
+	if (l) {
+		pthread_mutex_init(&l->lock, NULL);
+		l->len = 0;
+	}
+	return l;
+}
+
+/* That of an open descriptor. Of one that was opened with a predecessor, it is made anew: a line that had
+ * been begun is lost. */
+static struct handle *lines_handle(struct fs *fs, uint64_t unique)
+{
+	struct handle *handle = handles_get(fs->handles, FS_INO_REFRESH, unique, 0);
+	struct lines *l;
+
+	if (handle || !journal_is_successor(fs->journal) || !(l = lines_new()))
+		return handle;
+	handles_add(fs->handles, FS_INO_REFRESH, unique, &l->handle, lines_release, 0, clock_mono_ms());
+	return handles_get(fs->handles, FS_INO_REFRESH, unique, 0);
+}
+
 static void open_refresh(struct fs *fs, fuse_req_t req, struct fuse_file_info *fi)
 {
 	uint64_t unique = fs_current_unique();
@@ -293,13 +422,11 @@ static void open_refresh(struct fs *fs, fuse_req_t req, struct fuse_file_info *f
 		fuse_reply_err(req, EACCES);
 		return;
 	}
-	l = malloc(sizeof *l);
+	l = lines_new();
 	if (!l) {
 		fuse_reply_err(req, ENOMEM);
 		return;
 	}
-	pthread_mutex_init(&l->lock, NULL);
-	l->len = 0;
 	handles_add(fs->handles, FS_INO_REFRESH, unique, &l->handle, lines_release, 0, clock_mono_ms());
 	fi->fh = unique;
 	fi->direct_io = 1;
@@ -399,11 +526,12 @@ static int take_lines(struct lines *l, const char *data, size_t size, char *text
 void control_write(struct fs *fs, fuse_req_t req, uint64_t ino, const char *data, size_t size,
                    struct fuse_file_info *fi)
 {
-	struct handle *handle = handles_get(fs->handles, ino, fi->fh, 0);
+	struct handle *handle = lines_handle(fs, fi->fh);
 	struct parked *p = NULL;
 	struct lines *l;
 	int err = 0;
 
+	(void)ino;
 	if (!handle) {
 		fuse_reply_err(req, EBADF);
 		return;
@@ -471,6 +599,9 @@ void control_open(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_
 	struct parked *p;
 	struct buf b;
 
+	if (journal_is_successor(fs->journal) && ino != FS_INO_REFRESH && open_repeat_answer(fs, req, ino, fi))
+		return;
+
 	if (ino == FS_INO_REFRESH) {
 		open_refresh(fs, req, fi);
 		return;
@@ -482,7 +613,7 @@ void control_open(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_
 	if (ino == FS_INO_VERSION) {
 		buf_init(&b, 256);
 		buf_addf(&b, "%s\n", PACKAGE_STRING);
-		answer_content(fs, req, ino, fs_current_unique(), fi, content_new(&b, 0, NULL));
+		answer_content(fs, req, ino, fs_current_unique(), fi, content_new(fs, &b, 0, NULL));
 		return;
 	}
 	p = parked_new(fs, req, ino, fi, clock_mono_ns());

@@ -6,6 +6,8 @@
 
 #include "fs/node.h"
 
+struct kept_handle;
+
 /* Longest WRITE to refresh that is taken. */
 enum { CONTROL_WRITE_MAX = 64 * 1024 };
 
@@ -25,5 +27,12 @@ void control_read(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size, off_
 void control_write(struct fs *fs, fuse_req_t req, uint64_t ino, const char *data, size_t size,
                    struct fuse_file_info *fi);
 void control_flush(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);
+
+/* RELEASE. */
+void control_dropped(struct fs *fs, uint64_t ino, uint64_t unique);
+/* Takes over a file that was open in the worker before: true, and it has h. Then, when all have been taken: drops what
+ * nobody reads. */
+bool control_restore(struct fs *fs, struct kept_handle *h);
+void control_restored(struct fs *fs);
 
 #endif

@@ -76,6 +76,8 @@ struct journal {
 	bool init_given;         /* to libfuse */
 	uint64_t init_unique;    /* waits for its answer; 0: none */
 	int init_result;         /* 0: no answer yet; 1; -EPROTO */
+	void (*refused)(void *arg, uint64_t ino, uint64_t unique);
+	void *refused_arg;
 	struct replay *replays;
 	size_t n_replays, next_replay;
 	/* Of the slots in use, which have what unique; and the free ones. */
@@ -373,12 +375,13 @@ static int verdict(struct journal *j, struct replay what)
 
 static void write_error(struct journal *j, int device, struct replay what, int err)
 {
-	struct fuse_out_header out = {
-		.len = sizeof(out), .error = err, .unique = replay_header(j, what)->unique,
-	};
+	const struct fuse_in_header in = *replay_header(j, what);
+	struct fuse_out_header out = { .len = sizeof(out), .error = err, .unique = in.unique };
 	struct iovec iov = { .iov_base = &out, .iov_len = sizeof(out) };
 
-	journal_writev(j, device, &iov, 1);
+	/* Where the kernel doesn't want it (ENOENT) the predecessor's answer has come first, and holds. */
+	if (journal_writev(j, device, &iov, 1) > 0 && in.opcode == FUSE_OPEN && j->refused)
+		j->refused(j->refused_arg, in.nodeid, in.unique);
 	if (what.slot == NO_SLOT) {
 		buffer_done(j, what.buffer);
 		leave_buffer(j, what.buffer);
@@ -756,6 +759,12 @@ void journal_stop(struct journal *j)
 		j->init_result = -ENODEV;
 	pthread_cond_broadcast(&j->ready);
 	pthread_mutex_unlock(&j->lock);
+}
+
+void journal_on_refused(struct journal *j, void (*refused)(void *arg, uint64_t ino, uint64_t unique), void *arg)
+{
+	j->refused = refused;
+	j->refused_arg = arg;
 }
 
 size_t journal_pending(const struct journal *j)

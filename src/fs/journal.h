@@ -52,6 +52,9 @@ void journal_detach(struct journal *j); /* NULL allowed */
 
 /* Is there a session to be continued? */
 bool journal_is_successor(const struct journal *j);
+/* Says who is to be told that an OPEN of the predecessor's has been refused by the journal: no RELEASE will
+ * come, though the predecessor may have made a handle. Before the session begins; from any thread. */
+void journal_on_refused(struct journal *j, void (*refused)(void *arg, uint64_t ino, uint64_t unique), void *arg);
 /* How many requests are taken over. Before the session begins. */
 size_t journal_pending(const struct journal *j);
 

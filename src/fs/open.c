@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/keep.h"
 #include "core/snapshot.h"
+#include "fs/control.h"
 #include "fs/audit.h"
 #include "fs/journal.h"
 
@@ -238,15 +239,13 @@ static void open_file_release(struct handle *handle)
 	free(f);
 }
 
-static struct kept_handle *keep_handle(struct keep *keep, struct connector *conn, uint64_t unique,
-                                       const struct snapshot *snapshot)
+struct kept_handle *open_keep_handle(struct keep *keep, uint64_t ino, uint64_t unique, uint64_t place, uint64_t seq)
 {
 	struct kept_handle *h = keep_alloc(keep, sizeof *h);
 
 	if (!h)
 		return NULL;
-	*h = (struct kept_handle){ .unique = unique, .ino = connector_ino(conn) };
-	snapshot_place(snapshot, &h->snapshot_place, &h->snapshot_seq);
+	*h = (struct kept_handle){ .unique = unique, .ino = ino, .snapshot_place = place, .snapshot_seq = seq };
 	keep_commit(keep, h, KEEP_HANDLE);
 	return h;
 }
@@ -258,8 +257,12 @@ static int open_file_add(struct fs *fs, struct connector *conn, uint64_t unique,
 	struct keep *keep = engine_keep(fs->engine);
 	struct open_file *f = malloc(sizeof *f);
 
-	if (f && keep && !kept)
-		kept = keep_handle(keep, conn, unique, snapshot);
+	if (f && keep && !kept) {
+		uint64_t place, seq;
+
+		snapshot_place(snapshot, &place, &seq);
+		kept = open_keep_handle(keep, connector_ino(conn), unique, place, seq);
+	}
 	if (!f || (keep && !kept)) {
 		free(f);
 		snapshot_unref(snapshot);
@@ -302,7 +305,7 @@ static int reply_open(fuse_req_t req, struct fuse_file_info *fi, uint64_t unique
 
 /* An OPEN that a predecessor took up and perhaps answered: the same answer once more. If the kernel
  * doesn't want it (ENOENT), it has it, and RELEASE will come. */
-static bool repeat_answer(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)
+bool open_repeat_answer(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)
 {
 	uint64_t unique = fs_current_unique();
 	struct handle *handle = handles_get(fs->handles, ino, unique, 0);
@@ -428,7 +431,7 @@ void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_fil
 	struct snapshot *snapshot;
 	int err = 0;
 
-	if (journal_is_successor(fs->journal) && repeat_answer(fs, req, ino, fi)) {
+	if (journal_is_successor(fs->journal) && open_repeat_answer(fs, req, ino, fi)) {
 		audit_end(audit, 0, AUDIT_VERSION_UNKNOWN); /* the predecessor's line may have died with it */
 		connector_unref(conn);
 		return;
@@ -461,16 +464,14 @@ struct restoring {
 	int err;
 };
 
-static void restore_handle(void *arg, void *block)
+static void restore_file(struct restoring *r, struct kept_handle *h)
 {
-	struct restoring *r = arg;
 	struct fs *fs = r->fs;
-	struct kept_handle *h = block;
 	struct connector *conn = catalog_find_ino(fs->catalog, h->ino);
 	struct snapshot *snapshot = catalog_kept_snapshot(fs->catalog, h->snapshot_place, h->snapshot_seq);
 	int err = 0;
 
-	if (!conn || !snapshot || handles_known(fs->handles, h->ino, h->unique)) {
+	if (!conn || !snapshot) {
 		/* One that was being opened or closed: nobody holds it. */
 		snapshot_unref(snapshot);
 		keep_free(engine_keep(fs->engine), h);
@@ -482,12 +483,27 @@ static void restore_handle(void *arg, void *block)
 		r->err = err;
 }
 
+static void restore_handle(void *arg, void *block)
+{
+	struct restoring *r = arg;
+	struct kept_handle *h = block;
+
+	if (handles_known(r->fs->handles, h->ino, h->unique))
+		keep_free(engine_keep(r->fs->engine), h);
+	else if (h->ino >= CONNECTOR_INO_MIN)
+		restore_file(r, h);
+	else if (!control_restore(r->fs, h))
+		keep_free(engine_keep(r->fs->engine), h);
+}
+
 int open_restore(struct fs *fs)
 {
 	struct restoring r = { .fs = fs };
 
-	if (engine_keep(fs->engine))
+	if (engine_keep(fs->engine)) {
 		keep_each(engine_keep(fs->engine), KEEP_HANDLE, restore_handle, &r);
+		control_restored(fs);
+	}
 	catalog_kept_done(fs->catalog);
 	return r.err;
 }

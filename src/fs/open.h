@@ -65,8 +65,11 @@ void parked_free_all(struct fs *fs);
 struct kept_handle {
 	uint64_t unique; /* of its OPEN, which is the file handle */
 	uint64_t ino;
-	uint64_t snapshot_place, snapshot_seq;
+	uint64_t snapshot_place, snapshot_seq; /* of a control file: of its content */
 };
+
+/* In the keep from now on; NULL: it is full. */
+struct kept_handle *open_keep_handle(struct keep *keep, uint64_t ino, uint64_t unique, uint64_t place, uint64_t seq);
 
 /* What an open connector's handle holds. */
 struct open_file {
@@ -85,6 +88,8 @@ static inline struct open_file *open_file_of(struct handle *handle)
 /* OPEN of a connector; its RELEASE. */
 void open_connector(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);
 void open_dropped(struct fs *fs, uint64_t ino, uint64_t unique);
+/* An OPEN that a predecessor has taken up: true, and it has been answered. */
+bool open_repeat_answer(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi);
 /* Takes over the files that were open in the worker before. 0 or -errno. Before the session begins. */
 int open_restore(struct fs *fs);
 

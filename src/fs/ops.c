@@ -302,7 +302,7 @@ static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	if (ino >= CONNECTOR_INO_MIN)
 		open_dropped(fs, ino, fi->fh);
 	else
-		handles_drop(fs->handles, ino, fi->fh);
+		control_dropped(fs, ino, fi->fh);
 	fuse_reply_err(req, 0);
 }
 

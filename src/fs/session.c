@@ -159,6 +159,11 @@ static struct fuse_session *session_new(struct fs *fs)
 	return se;
 }
 
+static void on_refused(void *arg, uint64_t ino, uint64_t unique)
+{
+	open_dropped(arg, ino, unique);
+}
+
 int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, void (*ready)(void *arg),
              void (*ended)(void *arg, int err), void *arg)
 {
@@ -167,6 +172,8 @@ int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, v
 	fs->ready = ready;
 	fs->ended = ended;
 	fs->arg = arg;
+	if (!err)
+		journal_on_refused(fs->journal, on_refused, fs);
 	if (!err)
 		err = open_restore(fs);
 	if (!err && !(fs->se = session_new(fs)))

@@ -61,6 +61,9 @@ sub storm {
 	my $f = $m->path('orders.properties');
 	my $old = slurp($f);
 	open(my $held, '<:raw', $f) or die;
+	open(my $status, '<:raw', $m->control('status.json')) or die;
+	sysread $status, my $json, 100;
+	open(my $refresh, '>', $m->control('refresh')) or die;
 	my $w = watch($f);
 	my @readers = map { start(@$_) } ((map { [$steady, $f, $stop, $_] } 1 .. 4), (map { $python ? [$python, helper_path('steady.py'), $f, $stop, $_] : [$steady, $f, $stop, $_] } 5 .. 8));
 	my $writer = start($rotate, $S, $o{every}, 'rename');
@@ -84,6 +87,10 @@ sub storm {
 	seek $held, 0, 0;
 	is(do { local $/; <$held> }, $old, '… a file that was opened before the first death has its own bytes after the last');
 	close $held;
+	1 while sysread $status, $json, 4096, length $json;
+	is((eval { JSON::PP->new->utf8->decode($json) } // {})->{worker_restarts}, 0, '… and so is a control file read to its end');
+	ok(defined syswrite($refresh, "orders\n"), '… or written') or diag $!;
+	close $_ for $status, $refresh;
 	ok(eventually(sub { $m->attr('orders.properties', 'state') eq 'ok' }, 5), '… all is well');
 	ok(eventually(sub { my $s = $m->status; $s->{open_files} == 0 && $s->{parked} == 0 }, 5), '… no descriptor is left') or diag explain [$m->status->{open_files}, $m->status->{parked}];
 	# A touch that was due has been made: nothing comes any more, and the next rotation's comes
@@ -97,7 +104,8 @@ sub storm {
 	$before->{blocks} -= $before->{blocks} - $after->{blocks} if $before->{blocks} > $after->{blocks}; # theirs too
 	is($after->{$_}, $before->{$_}, "… $_ as before") for grep { !/keep|blocks/ } sort keys %$after;
 	cmp_ok($after->{keep}, '<=', $before->{keep}, '… no more in the keep than before');
-	my @complaints = grep { !/the worker died|notifier|serving/ } $m->log_lines(qr/level=(?:warn|error)/);
+	# (on a machine that is too busy a notifier may not come within its second; the log says so, as it should)
+	my @complaints = grep { !/the worker died|notifier|serving|was not announced/ } $m->log_lines(qr/level=(?:warn|error)/);
 	is(scalar @complaints, 0, '… no other complaint in the log') or diag join "\n", splice @complaints, 0, 4;
 	ok($m->stop, '… ends');
 }

@@ -68,7 +68,7 @@ static int child_end(pid_t pid)
 
 /* ---- rendering it kills ---- */
 
-/* A life that opens the connector, and dies of it or at its end. */
+/* A life that opens the connector, and dies of it, or is killed after. */
 static void life_that_opens(const char *name, bool successor, bool crashed, int expected)
 {
 	pid_t pid = child_begin();
@@ -79,7 +79,7 @@ static void life_that_opens(const char *name, bool successor, bool crashed, int 
 		live_on();
 		cat(name);
 		run_due();
-		_exit(0);
+		raise(SIGKILL);
 	}
 	status = child_end(pid);
 	assert_int_equal(WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status), expected);
@@ -185,7 +185,7 @@ static void test_poison_cleared(void **state)
 	for (int i = 0; i < 3; i++) {
 		life_that_opens("orders.properties", i > 0, false, SIGSEGV);
 		poison = false;
-		life_that_opens("orders.properties", true, true, 0); /* it goes well once */
+		life_that_opens("orders.properties", true, true, SIGKILL); /* it goes well once */
 		poison = true;
 	}
 	life_that_opens("orders.properties", true, false, SIGSEGV);
@@ -308,7 +308,7 @@ static void test_full(void **state)
 	put("other.properties", "y=${fake:two:a}\n");
 	fake_set(fake("two"), "a", "2");
 	UNTIL(sunk.appears == 1 && is_there("other.properties"));
-	run_for(50);
+	quiet();
 	full = true;
 	assert_string_equal(cat("other.properties"), "EIO");
 	assert_string_equal(xattr("other.properties", "error"), "out of memory");
@@ -344,7 +344,7 @@ static void test_full_from_the_first(void **state)
 	assert_string_equal(cat("orders.properties"), "EIO");
 	full = false;
 	assert_string_equal(cat("orders.properties"), ONE_IS("1"));
-	run_for(100); /* that it is well again has been told */
+	quiet(); /* that it is well again has been told */
 	sunk.hold = true;
 	fake_set(fake("one"), "a", "2");
 	UNTIL(sunk.rotated == 1);

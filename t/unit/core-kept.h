@@ -112,12 +112,35 @@ static inline void live(bool successor)
 	live_with(false, successor, false);
 }
 
+static inline bool is_quiet(void)
+{
+	struct slice key;
+	size_t pos = 0;
+	void *value;
+
+	while (strmap_next(catalog->names, &pos, &key, &value)) {
+		const struct connector *conn = value;
+
+		if (conn->job != JOB_NONE || conn->announce || (conn->touching && !sunk.hold) ||
+		    !list_empty(&conn->announce_node) || !list_empty(&conn->young_node))
+			return false;
+	}
+	return n_answers == 0;
+}
+
+/* What has been going to happen for a moment has happened, and has been told. */
+static inline void quiet(void)
+{
+	run_for(2 * settings.settle_ms + 10);
+	UNTIL(is_quiet());
+}
+
 /* Nobody asks for a predecessor's open files any more, and the background has been through. */
 static inline void live_on(void)
 {
 	catalog_kept_done(catalog);
 	texts_read();
-	run_for(2 * settings.settle_ms + 30); /* what is to be told has been; no text is young */
+	quiet();
 	texts_read();
 }
 

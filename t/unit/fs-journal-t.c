@@ -1,7 +1,6 @@
 /*
  * Tests of src/fs/journal.h. In place of the device there is a socket that keeps packets apart, and the test
- * plays the kernel at its other end. The journal.c in this program has fault points: fault_point() below
- * ends the process at the n-th.
+ * plays the kernel at its other end. The journal.c in this program has fault points (dying.h).
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,37 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/fault.h"
+#include "dying.h"
 #include "fs/journal.h"
 #include "fs/node.h"
 
 enum {
 	BUF = FS_MAX_WRITE + 4096,
 	LONG = 65536,
-	DIED = 77,     /* exit status at a fault point */
-	BROKEN = 78,
 	NOTHING = -1000,
 };
-
-/* ---- dying ---- */
-
-static long fault_in;  /* dies at that one; 0: never */
-static long faults;    /* passed */
-
-void fault_point(void)
-{
-	if (fault_in && ++faults == fault_in)
-		_exit(DIED);
-}
-
-static int scaled(int n)
-{
-	const char *scale = getenv("CONNECTFS_TEST_SCALE");
-	double by = scale ? atof(scale) : 1;
-
-	n = by < 1 ? (int)(n * by) : n;
-	return n > 0 ? n : 1;
-}
 
 /* ---- the kernel's side ---- */
 
@@ -327,9 +304,16 @@ static void a_long_one_stays_in_its_buffer(void **state)
 	finish(&w);
 }
 
+static void note_refused(void *arg, uint64_t ino, uint64_t unique)
+{
+	assert_int_equal(ino, 1);
+	*(uint64_t *)arg += unique;
+}
+
 static void what_was_interrupted_comes_first(void **state)
 {
 	struct world w;
+	uint64_t refused = 0;
 
 	(void)state;
 	start(&w);
@@ -346,11 +330,13 @@ static void what_was_interrupted_comes_first(void **state)
 	assert_int_equal(take(&w), 999999);
 	assert_int_equal(journal_used(w.j), 5);
 	succeed(&w, JOURNAL_KILLED);
+	journal_on_refused(w.j, note_refused, &refused);
 	/* A read is only the first, an open is answered at once. */
 	assert_int_equal(take(&w), 6);
 	assert_int_equal(heard(&w, 10), NOTHING);
 	assert_int_not_equal(take(&w), 10);
 	assert_int_equal(heard(&w, 10), -EINTR);
+	assert_int_equal(refused, 10);
 	assert_int_equal(journal_used(w.j), 4);
 	assert_int_not_equal(take(&w), 0);
 	assert_int_not_equal(take(&w), 0);
