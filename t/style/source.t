@@ -43,7 +43,7 @@ is(join("\n", @unlisted), '', 'Makefile.am lists every unit test');
 cmp_ok(scalar(split /\n/, $makefile), '<', 200, 'Makefile.am is short');
 cmp_ok(scalar(split /\n/, slurp("$top/configure.ac")), '<', 150, 'configure.ac is short');
 
-for my $script ('bootstrap', '.ci/run', 'contrib/quickstart', 'contrib/check') {
+for my $script ('bootstrap', '.ci/run', 'contrib/quickstart', 'contrib/check', 't/kernel/init.sh') {
 	my ($shell) = slurp("$top/$script") =~ m{^#!/bin/(sh|bash)\n};
 	ok(-x "$top/$script" && $shell && system("/bin/$shell", '-n', "$top/$script") == 0, "$script is a script without syntax errors");
 }

@@ -11,6 +11,7 @@ package ConnectFS::Test;
 #     CONNECTFS               the program (./connectfs)
 #     CONNECTFS_TEST_PROGRAM  the same with the slow provider (t/connectfs-test beside it)
 #     CONNECTFS_TEST_SCALE    < 1: fewer rounds and more patience (sanitizers: 0.1)
+#     CONNECTFS_TEST_HELPERS  where programs of t/sys/helpers lie compiled, for a place without a compiler
 #     CONNECTFS_TEST_TIMEOUT  seconds for one test file
 #     CONNECTFS_TEST_KEEP     1: leave the temporary directory
 
@@ -250,6 +251,8 @@ my %built;
 sub cc_helper {
 	my ($name) = @_;
 	return $built{$name} if $built{$name};
+	my $made = $ENV{CONNECTFS_TEST_HELPERS};
+	return $built{$name} = "$made/$name" if $made && -x "$made/$name";
 	my $cc = $ENV{CC} ? (split ' ', $ENV{CC})[-1] : find_tool('cc', 'gcc', 'clang');
 	$cc = find_tool($cc) // find_tool('cc', 'gcc', 'clang') if defined $cc && $cc !~ m{/};
 	plan skip_all => 'no C compiler for the helper ' . $name unless $cc;
