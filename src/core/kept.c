@@ -241,7 +241,13 @@ static void restore_snapshot(void *arg, void *block)
 	struct restoring *r = arg;
 	struct kept_snapshot *k = block;
 	uint64_t place = keep_place(r->e->keep, k);
-	struct snapshot *s = snapshot_adopt(r->e->keep, k->data, k->size);
+	struct snapshot *s;
+
+	if (keep_size(k) < sizeof(*k) || k->size > keep_size(k) - sizeof(*k)) {
+		keep_free(r->e->keep, k); /* written over by who crashed */
+		return;
+	}
+	s = snapshot_adopt(r->e->keep, k->data, k->size);
 
 	if (!s || strmap_put(r->snapshots, place_key(&place), s, NULL) < 0) {
 		free(s); /* not the block */

@@ -143,9 +143,9 @@ void keep_hold(struct supervisor *s, size_t bytes)
 		return;
 	madvise(map, bytes, MADV_DONTDUMP);
 	madvise(map, bytes, MADV_DONTFORK);
+	release_map(s); /* first, or the limit would count both; the worker has it locked as well */
 	if (mlock(map, bytes) != 0)
 		log_warn("memory for secrets can't be locked while no worker lives", "error", strerror(errno), NULL);
-	release_map(s);
 	s->keep_map = map;
 	s->keep_mapped = bytes;
 }

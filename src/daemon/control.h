@@ -47,6 +47,7 @@ struct control_message {
 	uint32_t restarts; /* how many workers there were before */
 	uint32_t death;    /* enum control_death */
 	uint64_t bytes;
+	uint64_t init_number; /* with CONTROL_CONFIGURED: fs_init_number() */
 	/* With CONTROL_CONFIGURED: what the program understands; see reload.c. */
 	uint32_t keep_format, journal_format, supervisor_format;
 	char text[CONTROL_TEXT_MAX]; /* NUL-terminated; only as much as is used is sent */

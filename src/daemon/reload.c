@@ -46,8 +46,9 @@ static void say(struct supervisor *s, int status, const char *text)
 		log_error("not reloaded: the worker that runs goes on", "mountpoint", s->mountpoint, "error", text, NULL);
 	else
 		log_info("reloaded", "mountpoint", s->mountpoint, NULL);
-	service_ready(&s->service, "serving %s from %s%s", s->mountpoint, s->start->source,
-	              status ? " (not reloaded: see the log)" : "");
+	if (s->ready_once)
+		service_ready(&s->service, "serving %s from %s%s", s->mountpoint, s->start->source,
+		              status ? " (not reloaded: see the log)" : "");
 }
 
 static void drop_candidate(struct supervisor *s)
@@ -82,8 +83,12 @@ void reload_begin(struct supervisor *s)
 	struct candidate *c = &s->next;
 	int err = 0;
 
-	if (s->phase != SERVING || c->pid > 0) {
-		say(s, 1, c->pid > 0 ? "another reload is under way" : "the mount is not being served just now; try again");
+	if (c->pid > 0) { /* who waits for that one is not to take this for its answer */
+		log_warn("not reloaded: another reload is under way", "mountpoint", s->mountpoint, NULL);
+		return;
+	}
+	if (s->phase != SERVING) {
+		say(s, 2, "connectfs: the mount is not being served just now; try again");
 		return;
 	}
 	log_info("reloading", "mountpoint", s->mountpoint, NULL);
@@ -139,8 +144,9 @@ static void take_over(struct supervisor *s, const struct control_message *m)
 	s->heard_ms = clock_mono_ms();
 	s->uid = m->uid;
 	s->gid = m->gid;
+	if (s->phase == SERVING) /* else it had died before, and how that was stays known */
+		s->death = CONTROL_DEATH_KILLED;
 	s->phase = OPENING;
-	s->death = CONTROL_DEATH_KILLED;
 	s->replaced = true;
 	*c = (struct candidate){ .control = -1, .exe = -1 };
 	s->notifier_left = s->notifier.pid > 0;
@@ -156,6 +162,9 @@ static void on_configured(struct supervisor *s, const struct control_message *m)
 {
 	if (s->phase != SERVING && s->phase != PAUSED)
 		give_up(s, "connectfs: the worker died meanwhile; try again");
+	else if (m->init_number != s->init_number)
+		give_up(s, "connectfs: the new program, or its libfuse, would speak otherwise with the kernel: unmount and "
+		           "mount again");
 	else if (m->keep_format != KEEP_FORMAT || m->journal_format != JOURNAL_FORMAT ||
 	         m->supervisor_format != CONTROL_SUPERVISOR_FORMAT)
 		give_up(s, "connectfs: the new program keeps what it knows in another form: unmount and mount again");
@@ -215,6 +224,7 @@ struct saved {
 	uint32_t major, minor, uid, gid, restarts, reloads;
 	uint8_t allow_other, background, has_fsname, has_kernel;
 	uint32_t n_args;
+	uint64_t init_number;
 	int64_t worker_since_ms, notifier_since_ms, notifier_again_ms;
 };
 
@@ -232,7 +242,7 @@ static int write_state(struct supervisor *s, int *ret_fd)
 		.uid = s->uid, .gid = s->gid, .restarts = s->restarts, .reloads = s->reloads,
 		.allow_other = start->mount.allow_other, .background = start->background,
 		.has_fsname = start->mount.fsname != NULL, .has_kernel = start->mount.kernel != NULL,
-		.worker_since_ms = s->worker.since_ms, .notifier_since_ms = s->notifier.since_ms,
+		.init_number = s->init_number, .worker_since_ms = s->worker.since_ms, .notifier_since_ms = s->notifier.since_ms,
 		.notifier_again_ms = s->notifier.again_ms,
 	};
 	struct buf b;
@@ -337,7 +347,7 @@ static int resume(struct supervisor *s, struct supervisor_start *start, const st
 		.lock = v->lock, .device = v->device, .keep = v->keep, .journal = v->journal, .control = v->control,
 		.next = { .control = -1, .exe = -1 }, .phase = SERVING, .ready_once = true, .mounted = true,
 		.death = CONTROL_DEATH_KILLED, .major = v->major, .minor = v->minor, .uid = v->uid, .gid = v->gid,
-		.restarts = v->restarts, .reloads = v->reloads, .heard_ms = clock_mono_ms(),
+		.init_number = v->init_number, .restarts = v->restarts, .reloads = v->reloads, .heard_ms = clock_mono_ms(),
 		.worker = { .pid = v->worker, .since_ms = v->worker_since_ms },
 		.notifier = { .pid = v->notifier, .since_ms = v->notifier_since_ms, .again_ms = v->notifier_again_ms },
 	};

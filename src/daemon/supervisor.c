@@ -150,6 +150,8 @@ static void on_configured(struct supervisor *s, const struct control_message *m)
 		supervisor_fail(s, 2, "connectfs: %s", err.text);
 		return;
 	}
+	if (s->death == CONTROL_DEATH_NONE || !s->init_number)
+		s->init_number = m->init_number;
 	s->phase = OPENING;
 	e = worker_hand_over(s);
 	/* The notifier of the worker before may be dying still: its end starts the next one. */
@@ -185,6 +187,7 @@ static void on_ready(struct supervisor *s)
 		return;
 	s->phase = SERVING;
 	s->crashes = 0;
+	s->unserved_ms = 0;
 	s->worker.since_ms = clock_mono_ms();
 	if (s->report >= 0) {
 		report_start(s);
@@ -280,6 +283,8 @@ static void succeed(struct supervisor *s, int status, const char *how)
 	s->notifier.again_ms = 0;
 	s->notifier_left = s->notifier.pid > 0;
 	s->phase = PAUSED;
+	if (served || !s->unserved_ms)
+		s->unserved_ms = clock_mono_ms();
 	if (at_once)
 		s->early = 0;
 	if (at_once || (!crash && ++s->early <= EARLY_MAX))
@@ -395,7 +400,18 @@ static void on_time(struct supervisor *s)
 		child_kill(&s->notifier, SIGKILL);
 		s->kill_ms = INT64_MAX;
 	}
-	if (s->worker.pid > 0 && s->phase == SERVING && !s->hung && now - s->heard_ms >= SILENT_MS) {
+	if (s->unserved_ms && s->device >= 0 && s->phase != STOPPING && now - s->unserved_ms >= UNSERVED_MS) {
+		log_error("no worker can serve: readers wait no longer; mounting anew as soon as one can", "mountpoint",
+		          s->mountpoint, NULL);
+		s->unserved_ms = 0;
+		take_down(s);
+		if (s->phase != PAUSED) { /* its death starts the next */
+			s->phase = PAUSED;
+			s->worker.again_ms = 0;
+		}
+	}
+	if (s->worker.pid > 0 && (s->phase == SERVING || s->ready_once) && s->phase != STOPPING && !s->hung &&
+	    now - s->heard_ms >= SILENT_MS) {
 		s->hung = true;
 		child_kill(&s->worker, SIGKILL);
 	}
@@ -428,7 +444,9 @@ static int next_timeout(const struct supervisor *s)
 		at = s->worker.again_ms;
 	if (s->notifier.again_ms && s->notifier.again_ms < at)
 		at = s->notifier.again_ms;
-	if (s->phase == SERVING && s->worker.pid > 0 && !s->hung && s->heard_ms + SILENT_MS < at)
+	if (s->unserved_ms && s->device >= 0 && s->unserved_ms + UNSERVED_MS < at)
+		at = s->unserved_ms + UNSERVED_MS;
+	if (s->ready_once && s->phase != STOPPING && s->worker.pid > 0 && !s->hung && s->heard_ms + SILENT_MS < at)
 		at = s->heard_ms + SILENT_MS;
 	if (s->next.pid > 0 && s->next.until_ms < at)
 		at = s->next.until_ms;

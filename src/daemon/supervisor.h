@@ -27,6 +27,7 @@ enum {
 	WAIT_MAX_MS = 60000,
 	AT_ONCE_MS = 50,        /* who served that long is replaced without a back-off … */
 	AT_ONCE_CRASH_MS = 5000, /* … or that long, when it died by its own fault */
+	UNSERVED_MS = 15000,    /* readers wait no longer for workers that can't serve: the connection is ended */
 	SILENT_MS = 15000,      /* a worker that isn't heard of for so long hangs, and is killed */
 	EARLY_MAX = 20,         /* so many in a row that were only killed too early wait but the first back-off */
 	POISON_DEATHS = 2,      /* so many that crash before they serve: the next begins with nothing of theirs */
@@ -59,6 +60,7 @@ struct supervisor {
 	enum control_death death; /* of the last worker */
 	unsigned crashes;         /* in a row, before one was ready */
 	unsigned early;           /* deaths in a row that did not come of themselves, but too early */
+	int64_t unserved_ms;      /* since when nobody serves the mount that there is; 0: somebody does */
 	int64_t heard_ms;         /* when the worker was last heard of */
 	bool hung;                /* and it was killed for that */
 	int report;               /* pipe to the parent in the background, until start-up is over */
@@ -72,6 +74,7 @@ struct supervisor {
 	bool notifier_left;       /* the notifier is of a worker that has died, and is to end */
 	char *exe_path;           /* of the program, as it was started: a package upgrade puts another there */
 	struct candidate next;
+	uint64_t init_number;     /* of the worker that answered FUSE_INIT */
 	bool replaced;            /* the program that we are is not the worker's: become that one */
 	uint32_t reloads;         /* how many have come to an end */
 	int64_t kill_ms, give_up_ms; /* while STOPPING */

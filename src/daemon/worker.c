@@ -331,7 +331,7 @@ static void on_listed(void *arg, const struct error *err)
 	struct control_message m = {
 		.op = CONTROL_CONFIGURED, .uid = w->settings->owner, .gid = w->settings->group,
 		.keep_format = KEEP_FORMAT, .journal_format = JOURNAL_FORMAT,
-		.supervisor_format = CONTROL_SUPERVISOR_FORMAT,
+		.supervisor_format = CONTROL_SUPERVISOR_FORMAT, .init_number = fs_init_number(),
 	};
 
 	if (w->configured)

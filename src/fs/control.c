@@ -148,7 +148,7 @@ static struct content *content_new(struct fs *fs, struct buf *b, int64_t made_ns
 		if (!c->data) {
 			content_unref(c);
 			c = NULL;
-		} else {
+		} else if (alive) { /* what is not counted could fill the keep */
 			keep_content(c, engine_keep(fs->engine));
 		}
 	}

@@ -9,6 +9,7 @@
 #define CONNECTFS_FS_FS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/loop.h"
@@ -44,6 +45,10 @@ int fs_new(struct engine *engine, struct loop *loop, const struct fs_config *con
  */
 int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, void (*ready)(void *arg),
              void (*ended)(void *arg, int err), void *arg);
+
+/* What this program makes of FUSE_INIT, in a number: with another one the answer may differ, and so a program can't
+ * go on with the session of that other. */
+uint64_t fs_init_number(void);
 
 /* The mount's device number, by which the notifier knows that it is still ours. Before fs_set_notifier. */
 void fs_set_mount_device(struct fs *fs, dev_t dev);

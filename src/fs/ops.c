@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/strmap.h"
 #include "core/snapshot.h"
 #include "fs/control.h"
 #include "fs/handles.h"
@@ -32,18 +33,27 @@ static struct fs *fs_of(fuse_req_t req)
 
 /* ---- looking ---- */
 
+#define INIT_ON (FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_EXPLICIT_INVAL_DATA | \
+                 FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC)
+/* No pipes: a secret in one is one more copy. */
+#define INIT_OFF (FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE | \
+                  FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO | \
+                  FUSE_CAP_EXPORT_SUPPORT)
+
+uint64_t fs_init_number(void)
+{
+	/* libfuse answers as well, each version in its own way. */
+	const uint64_t all[] = { (uint64_t)fuse_version(), FS_MAX_WRITE, INIT_ON, INIT_OFF };
+
+	return hash_bytes(all, sizeof all);
+}
+
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct fs *fs = userdata;
-	const unsigned on = FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS | FUSE_CAP_EXPLICIT_INVAL_DATA |
-	                    FUSE_CAP_ASYNC_READ | FUSE_CAP_ATOMIC_O_TRUNC;
-	/* No pipes: a secret in one is one more copy. */
-	const unsigned off = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
-	                     FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS_AUTO |
-	                     FUSE_CAP_EXPORT_SUPPORT;
 
 	conn->max_write = FS_MAX_WRITE;
-	conn->want = (conn->want & ~off) | (conn->capable & on);
+	conn->want = (conn->want & ~(unsigned)INIT_OFF) | (conn->capable & INIT_ON);
 	atomic_store(&fs->inited, true);
 }
 

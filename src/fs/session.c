@@ -161,7 +161,10 @@ static struct fuse_session *session_new(struct fs *fs)
 
 static void on_refused(void *arg, uint64_t ino, uint64_t unique)
 {
-	open_dropped(arg, ino, unique);
+	if (ino >= CONNECTOR_INO_MIN)
+		open_dropped(arg, ino, unique);
+	else
+		control_dropped(arg, ino, unique);
 }
 
 int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, void (*ready)(void *arg),

@@ -16,6 +16,7 @@ if (is_root()) {
 	mkdir "$d/$_" for qw(home home/mnt);
 	my $m = mount_fs(source => $src, mountpoint => "$d/home/mnt");
 	my $worker = $m->pid('worker');
+	eventually(sub { $m->log =~ /msg=mounted/ }, 10); # a worker that dies before that ends the start
 	rename "$d/home", "$d/moved" or die;
 	kill KILL => $worker;
 	is(eval { slurp("$d/moved/mnt/a.properties") }, "a=1\n", 'the mount is moved with its directory: the next worker serves it there') or diag $@;
