@@ -6,7 +6,7 @@
 #
 # To be run in the build directory. Parts:
 #     a  open+read+close by 1 and 4 threads          e  change of a secret file to the reader's event
-#     b  stat                                        f  resident memory
+#     b  stat                                        f  resident memory, and the keep
 #     c  ls -l of 10,000 resolved connectors         g  time until the mount is ready
 #     d  rotation of 10,000 connectors               h  references resolved by the pure functions
 #
@@ -383,14 +383,24 @@ sub memory {
 	$kib{resolved} = rss_settled($m->{pid}{worker});
 	$kib{$_} = rss($m->{pid}{$_}) for qw(supervisor notifier);
 	my $rendered = (-s "$m->{at}/c0.properties") * $n;
+	my $keep = slurp_head("$m->{at}/.connectfs/status.json") =~ /"keep":(\{[^{}]*\})/ ? JSON::PP::decode_json($1) : failed('no keep in the status');
 	unmount($m);
-	return { n => $n, kib => \%kib, stored_bytes => $source->{bytes}, rendered_bytes => $rendered };
+	return { n => $n, kib => \%kib, keep => $keep, stored_bytes => $source->{bytes}, rendered_bytes => $rendered };
+}
+
+# The supervisor has all of it mapped and locked
+sub keep_row {
+	my ($m) = @_;
+	my ($k, $n) = @$m{qw(keep n)};
+	row(what => "$n connectors, resolved: keep", unit => 'B', used_each => $k->{used} / $n, %$m,
+	    figure => sprintf('%.2f of %.0f MiB; %.0f B each; supervisor %.1f MiB', $k->{used} / 2**20, $k->{size} / 2**20, $k->{used} / $n, $m->{kib}{supervisor} / 1024));
 }
 
 sub part_f {
 	my $few = memory(100);
 	row(what => '100 connectors, resolved: worker', unit => 'KiB', %$few, goal => '<= 15 MiB', met => met($few->{kib}{resolved} <= 15 * 1024),
 	    figure => sprintf('%.1f MiB (stored only %.1f); supervisor %.1f, notifier %.1f', map { $_ / 1024 } @{$few->{kib}}{qw(resolved stored supervisor notifier)}));
+	keep_row($few);
 	for my $size ([$MANY], $opt{quick} ? () : [10 * $MANY], [$MANY, 1]) {
 		my ($n, $own) = @$size;
 		my $many = memory($n, $own);
@@ -406,6 +416,7 @@ sub part_f {
 			row(what => $what, unit => 'B', bytes_each => $each, %$many, @goal,
 			    figure => sprintf('%.1f MiB; %.0f B each beyond its bytes', $many->{kib}{$how} / 1024, $each));
 		}
+		keep_row($many) unless $own;
 	}
 }
 

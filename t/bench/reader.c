@@ -14,6 +14,12 @@
  *                                            of FILE after which it shows the change. WAY: write (in
  *                                            place) or rename (over it). "late": how much later than
  *                                            asked for the reader itself wakes up from a sleep
+ *     reader wait WAY FILE                   how long one open, read and close takes at most, between a
+ *                                            byte on standard input and the next; answers both with a
+ *                                            line, and so on until its end. Those count that end between,
+ *                                            and one more that begins after the second byte was read. WAY:
+ *                                            must (a failure or other bytes than at first are the end)
+ *                                            or try (tried again until it succeeds, which is one operation)
  *
  * A FILE of the form PREFIX%SUFFIX:FROM:TO stands for as many numbered names. SECRET's text is
  * written with every "@" replaced by a number that goes up.
@@ -472,10 +478,96 @@ static void latency(const char *way, unsigned rounds, const char *secret)
 	printf("}\n");
 }
 
+/* ---- over a restart ---- */
+
+static char first[READ_SIZE];
+static ssize_t first_len;
+
+static ssize_t read_all(const char *path, char *buf)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n, len = 0;
+
+	if (fd < 0)
+		return -1;
+	while ((n = read(fd, buf + len, (size_t)(READ_SIZE - len))) > 0)
+		len += n;
+	if (n < 0) {
+		int err = errno;
+
+		close(fd);
+		errno = err;
+		return -1;
+	}
+	return close(fd) < 0 ? -1 : len;
+}
+
+/* One operation, in ms. Between its attempts, if it may fail, it leaves the processor to who is just starting. */
+static double read_same(const char *path, bool may_fail)
+{
+	static char buf[READ_SIZE];
+	const struct timespec pause = { .tv_nsec = 100000 };
+	int64_t start = now_ns();
+	ssize_t n;
+
+	while ((n = read_all(path, buf)) != first_len || memcmp(buf, first, (size_t)n) != 0) {
+		if (n >= 0)
+			errno = EBADMSG; /* other bytes */
+		if (!may_fail || now_ns() - start > PATIENCE_MS * INT64_C(1000000))
+			die(path);
+		nanosleep(&pause, NULL);
+	}
+	return (double)(now_ns() - start) / 1e6;
+}
+
+/* Until an operation that began after somebody wants the end has ended too: then he knows who answered it. */
+static void wait_round(bool may_fail)
+{
+	struct pollfd p = { .fd = STDIN_FILENO, .events = POLLIN };
+	double ms, longest = 0;
+	unsigned long n = 0;
+	bool last = false;
+
+	read_same(files[0], may_fail);
+	printf("{}\n"); /* under way */
+	for (; !last; n++) {
+		last = poll(&p, 1, 0) > 0;
+		ms = read_same(files[0], may_fail);
+		if (ms > longest)
+			longest = ms;
+	}
+	printf("{\"n\":%lu,\"ms\":%.3f}\n", n, longest);
+}
+
+static void wait_rounds(const char *way)
+{
+	char c;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	first_len = read_all(files[0], first);
+	if (first_len < 0)
+		die(files[0]);
+	while (read(STDIN_FILENO, &c, 1) == 1) {
+		wait_round(strcmp(way, "try") == 0);
+		if (read(STDIN_FILENO, &c, 1) != 1)
+			return;
+	}
+}
+
+/* How many arguments a verb has before its files */
+static int n_own(const char *verb)
+{
+	if (strcmp(verb, "once") == 0)
+		return 0;
+	if (strcmp(verb, "wait") == 0)
+		return 1;
+	return strcmp(verb, "touch") == 0 ? 2 : 3;
+}
+
 int main(int argc, char **argv)
 {
 	const char *verb = argc > 1 ? argv[1] : "";
-	int own = strcmp(verb, "once") == 0 ? 0 : strcmp(verb, "touch") == 0 ? 2 : 3;
+	int own = n_own(verb);
 
 	if (argc < own + 3) {
 		fprintf(stderr, "usage: see t/bench/reader.c\n");
@@ -496,6 +588,8 @@ int main(int argc, char **argv)
 		rotate(argv[2], (unsigned)atoi(argv[3]), argv[4]);
 	else if (strcmp(verb, "latency") == 0)
 		latency(argv[2], (unsigned)atoi(argv[3]), argv[4]);
+	else if (strcmp(verb, "wait") == 0)
+		wait_rounds(argv[2]);
 	else
 		return 2;
 	return 0;
