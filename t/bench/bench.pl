@@ -2,13 +2,23 @@
 # make bench: connectfs beside a FUSE file system with nothing behind it (t/bench/nullfs.c), in one
 # run, as a table and as JSON.
 #
-#     bench.pl [--only a,b,…] [--runs N] [--quick] [--output FILE] [--wait SECONDS]
+#     bench.pl [--only a,b,…] [--runs N] [--restarts N] [--quick] [--output FILE] [--wait SECONDS]
 #
 # To be run in the build directory. Parts:
 #     a  open+read+close by 1 and 4 threads          e  change of a secret file to the reader's event
 #     b  stat                                        f  resident memory, and the keep
 #     c  ls -l of 10,000 resolved connectors         g  time until the mount is ready
 #     d  rotation of 10,000 connectors               h  references resolved by the pure functions
+#     i  a reader's wait over the worker's crash     j  a reader's wait over an upgrade
+#
+# What the journal costs is in a (and b, c): each request goes through it, from its read to its answer, and each
+# open through the keep; the null file system has neither.
+#
+# In i and j somebody opens, reads and closes one file without a pause, and the figure is the longest that one
+# such operation took around each of N restarts (--restarts: 100). None may fail, or there is no figure at all.
+# In i the null file system's turn is what its users do: kill -9, the dead mount detached, started again; its
+# reader tries until it succeeds. "quiet" is the longest operation while nothing happens, for as long as it
+# takes a worker to start: what the machine does to a reader by itself.
 #
 # A ratio is the median of the ratios of pairs of runs, ours and the null file system's by turns (a and b
 # 5 N short ones, c 3 N, d N, which is 9), and its spread are the quartiles and both ends. The machine is looked at before each part: where
@@ -35,11 +45,11 @@ my $NOISE_SPREAD = 0.20; # between the quartiles of the null file system's runs
 my $MANY = 10_000;
 my $SETTLE_MS = 20;
 
-my %opt = (runs => 9, output => 'bench.json', wait => 0);
-Getopt::Long::GetOptions(\%opt, 'only=s', 'runs=i', 'quick', 'output=s', 'wait=f', 'help')
+my %opt = (runs => 9, restarts => 100, output => 'bench.json', wait => 0);
+Getopt::Long::GetOptions(\%opt, 'only=s', 'runs=i', 'restarts=i', 'quick', 'output=s', 'wait=f', 'help')
 	or die "bench: see the head of $0\n";
-if ($opt{help}) { print "usage: bench.pl [--only a,b,...] [--runs N] [--quick] [--output FILE] [--wait SECONDS]\n"; exit 0 }
-if ($opt{quick}) { $opt{runs} = 3 if $opt{runs} == 9; $MANY = 2_000 }
+if ($opt{help}) { print "usage: bench.pl [--only a,b,...] [--runs N] [--restarts N] [--quick] [--output FILE] [--wait SECONDS]\n"; exit 0 }
+if ($opt{quick}) { $opt{runs} = 3 if $opt{runs} == 9; $opt{restarts} = 20 if $opt{restarts} == 100; $MANY = 2_000 }
 
 my $BUILD = Cwd::getcwd();
 my $PROGRAM = Cwd::abs_path($ENV{CONNECTFS} || "$BUILD/connectfs");
@@ -55,15 +65,17 @@ $ENV{XDG_RUNTIME_DIR} = "$BASE/run";
 my %mounted; # mount points
 my %live;    # pid => 1: of the mounts
 
+# $to: where its output goes, or two handles, for its input and its output
 sub spawn {
-	my ($out, @cmd) = @_;
+	my ($to, @cmd) = @_;
+	my ($in, $out) = ref $to ? @$to : ('/dev/null', $to);
 	my $pid = fork // die "fork: $!\n";
 	return $pid if $pid;
 	$SIG{$_} = 'DEFAULT' for qw(INT TERM HUP PIPE);
 	# The kernel shares the machine between sessions (sched_autogroup): connectfs has one of its own
 	POSIX::setsid() if $cmd[0] eq $TOOL{nullfs};
-	open(STDIN, '<', '/dev/null');
-	open(STDOUT, '>', $out);
+	open(STDIN, ref $in ? '<&' : '<', $in);
+	open(STDOUT, ref $out ? '>&' : '>', $out);
 	open(STDERR, '>>', "$BASE/errors");
 	{ no warnings; exec { $cmd[0] } @cmd }
 	POSIX::_exit(127);
@@ -125,12 +137,19 @@ sub mount_null {
 	my ($n, $file, $pattern) = @_;
 	my $at = "$BASE/null";
 	mkdir $at;
-	my $pid = spawn('/dev/null', $TOOL{nullfs}, '-p', $pattern, $at, $n, $file);
-	$mounted{$at} = $pid;
-	$live{$pid} = 1;
+	my $m = { at => $at, command => [$TOOL{nullfs}, '-p', $pattern, $at, $n, $file] };
+	start_null($m);
 	wait_until(10, 'the null file system', sub { is_mounted($at) });
 	stat "$at/x"; # answered once it serves
-	return { at => $at, pid => { worker => $pid } };
+	return $m;
+}
+
+sub start_null {
+	my ($m) = @_;
+	my $pid = spawn('/dev/null', @{$m->{command}});
+	$m->{pid} = { worker => $pid };
+	$mounted{$m->{at}} = $pid;
+	$live{$pid} = 1;
 }
 
 # Have they ended? Waits for it.
@@ -186,7 +205,7 @@ sub cpu { my @f = split ' ', slurp('/proc/stat'); my $all = List::Util::sum(@f[1
 my $ticks = POSIX::sysconf(POSIX::_SC_CLK_TCK());
 my $ended = 0; # by the processes of mounts that have ended
 
-sub ticks_of { my ($pid) = @_; my $stat = eval { slurp("/proc/$pid/stat") } // ''; my @f = split ' ', $stat =~ s/^.*\) //sr; return @f > 12 ? $f[11] + $f[12] : 0 }
+sub ticks_of { my ($pid) = @_; my $stat = eval { slurp("/proc/$pid/stat") } // ''; my @f = split ' ', $stat =~ s/^.*\) //sr; return @f > 14 ? List::Util::sum(@f[11 .. 14]) : 0 } # with the children that it has waited for
 sub own { return $ticks * List::Util::sum((times)[0 .. 3]) + $ended + List::Util::sum(0, map { ticks_of($_) } keys %live) }
 sub ends { for (@_) { $ended += ticks_of($_) if delete $live{$_} } }
 
@@ -457,9 +476,147 @@ sub part_h {
 	}
 }
 
+# A reader that tells how long it had to wait
+sub waiter {
+	my ($way, $file) = @_;
+	pipe(my $in, my $to) && pipe(my $from, my $out) or die "pipe: $!\n";
+	return { to => $to, from => $from, pid => spawn([$in, $out], $TOOL{reader}, 'wait', $way, $file) };
+}
+
+# Its answer to a byte
+sub ask {
+	my ($w) = @_;
+	local $SIG{PIPE} = 'IGNORE'; # it has failed: then it does not answer either
+	syswrite $w->{to}, "\n";
+	vec(my $from = '', fileno $w->{from}, 1) = 1;
+	select($from, undef, undef, 90) > 0 or failed('the reader still waits');
+	my $line = readline($w->{from}) // failed('the reader failed');
+	return JSON::PP::decode_json($line);
+}
+
+sub end_waiter {
+	my ($w) = @_;
+	close $w->{to};
+	waitpid($w->{pid}, 0);
+	failed('the reader failed') if $?;
+}
+
+# The longest operation while something happens at a moment that it knows nothing of, in ms. What happens returns when
+# whoever answered before can't any more.
+sub longest {
+	my ($w, $happens) = @_;
+	ask($w);
+	sleep 0.005 + rand 0.01;
+	$happens->();
+	return ask($w)->{ms};
+}
+
+# The worker that is there now, without asking the mount
+sub worker_of {
+	my ($supervisor) = @_;
+	my $children = eval { slurp("/proc/$supervisor/task/$supervisor/children") };
+	my $all = defined $children ? undef : ConnectFS::Guard::processes(); # a kernel without that file
+	for my $pid ($all ? grep { $all->{$_}[0] == $supervisor } keys %$all : split ' ', $children) {
+		return $pid if (eval { slurp("/proc/$pid/cmdline") } // '') =~ /\0--role=worker\0/;
+	}
+	return 0;
+}
+
+# The supervisor starts another when it has waited for the old one
+sub await_successor {
+	my ($m) = @_;
+	my ($old, $end, $new) = ($m->{pid}{worker}, time + 30);
+	until (($new = worker_of($m->{pid}{supervisor})) && $new != $old) {
+		failed('no worker takes the place of the one that was killed') if time > $end;
+		sleep 0.002;
+	}
+	$m->{pid}{worker} = $new;
+	delete $live{$old}; # its time is the supervisor's now
+	$live{$new} = 1;
+}
+
+sub crash {
+	my ($m) = @_;
+	$m->{pid}{worker} == worker_of($m->{pid}{supervisor}) or failed('another worker than the last that was started');
+	kill(KILL => $m->{pid}{worker}) or failed("kill: $!");
+	await_successor($m);
+}
+
+sub reload {
+	my ($m) = @_;
+	run($PROGRAM, 'reload', $m->{at});
+	await_successor($m);
+}
+
+# What a file system without a supervisor takes. Nothing in it that waits longer than it has to.
+sub restart_null {
+	my ($m) = @_;
+	my $pid = $m->{pid}{worker};
+	kill(KILL => $pid) or failed("kill: $!");
+	waitpid($pid, 0);
+	delete $live{$pid};
+	$pid = spawn('/dev/null', $> == 0 ? ('umount', '-l') : ('fusermount3', '-u', '-z'), $m->{at});
+	waitpid($pid, 0);
+	failed("$m->{at}: the dead mount stays") if $?;
+	start_null($m);
+}
+
+# Without the first, which was for warming
+sub waits { my (undef, @ms) = @_; my $s = spread(@ms); return { %$s, p50 => $s->{median}, p99 => quantile(0.99, @ms) } }
+sub quiet_row { my ($q, %r) = @_; row(%r, unit => 'ms', quiet => $q, noisy => $q->{p99} > 2) }
+
+# Has a worker died that nobody killed?
+sub deaths_are {
+	my ($m, $n) = @_;
+	my ($counted) = slurp_head("$m->{at}/.connectfs/status.json") =~ /"worker_restarts":(\d+)/;
+	$counted == $n or failed("$n workers were killed, and $counted have died");
+}
+
+my $PAUSE = 0.1; # a worker that has served for less (AT_ONCE_MS) may be replaced with a delay
+
+sub part_i {
+	my ($ours, $null) = mount_both(100);
+	my ($reader, $null_reader) = (waiter('must', "$ours->{at}/c0.properties"), waiter('try', "$null->{at}/c0.properties"));
+	my (@ours, @null, @quiet);
+	for (0 .. $opt{restarts}) {
+		push @quiet, longest($reader, sub { sleep 0.05 });
+		sleep $PAUSE + rand $PAUSE;
+		push @ours, longest($reader, sub { crash($ours) });
+		push @null, longest($null_reader, sub { restart_null($null) });
+	}
+	end_waiter($_) for $reader, $null_reader;
+	deaths_are($ours, scalar @ours);
+	unmount($_) for $ours, $null;
+	my ($o, $n, $q) = map { waits(@$_) } \@ours, \@null, \@quiet;
+	my %ratio = map { $_ => $o->{$_} / $n->{$_} } qw(p50 p99);
+	quiet_row($q, what => 'a read over kill -9 of the worker', ours => $o,
+	          figure => sprintf('p50 %.1f  p99 %.1f  max %.1f ms; quiet p99 %.1f', @$o{qw(p50 p99 max)}, $q->{p99}));
+	quiet_row($q, what => '... beside a null worker\'s restart', ours => $o, null => $n, ratio => \%ratio,
+	          figure => sprintf('%.2f at p50, %.2f at p99 (p50 %.1f  p99 %.1f ms)', @ratio{qw(p50 p99)}, @$n{qw(p50 p99)}));
+}
+
+sub part_j {
+	my $m = mount_ours(make_source(100)->{dir});
+	my $file = "$m->{at}/c0.properties";
+	reader('once', "$m->{at}/c%.properties:0:100");
+	my $reader = waiter('must', $file);
+	my (@ours, @quiet);
+	for (0 .. $opt{restarts}) {
+		push @quiet, longest($reader, sub { sleep 0.05 });
+		push @ours, longest($reader, sub { reload($m) });
+	}
+	end_waiter($reader);
+	deaths_are($m, 0);
+	unmount($m);
+	my ($o, $q) = map { waits(@$_) } \@ours, \@quiet;
+	quiet_row($q, what => 'a read over an upgrade (connectfs reload)', ours => $o,
+	          figure => sprintf('p50 %.1f  p99 %.1f  max %.1f ms; quiet p99 %.1f', @$o{qw(p50 p99 max)}, $q->{p99}));
+}
+
 # ---- all of it ----------------------------------------------------------------------------------
 
-my %PART = (a => \&part_a, b => \&part_b, c => \&part_c, d => \&part_d, e => \&part_e, f => \&part_f, g => \&part_g, h => \&part_h);
+my %PART = (a => \&part_a, b => \&part_b, c => \&part_c, d => \&part_d, e => \&part_e, f => \&part_f, g => \&part_g, h => \&part_h,
+            i => \&part_i, j => \&part_j);
 my @parts = $opt{only} ? split(/,/, $opt{only}) : sort keys %PART;
 for (@parts) { $PART{$_} or die "bench: no part \"$_\"\n" }
 for (sort @parts) {
@@ -474,7 +631,7 @@ my ($system, undef, $release, undef, $machine) = POSIX::uname();
 my %about = (
 	system => "$system $release $machine", cpus => 0 + (() = slurp('/proc/cpuinfo') =~ /^processor/gm),
 	cpu => first_line('/proc/cpuinfo', qr/^model name\s*:\s*(.*)$/m), load => first_line('/proc/loadavg', qr/^(\S+ \S+ \S+)/),
-	runs => $opt{runs}, quick => met($opt{quick}), time => POSIX::strftime('%Y-%m-%dT%H:%M:%SZ', gmtime), settle_ms => $SETTLE_MS,
+	runs => $opt{runs}, restarts => $opt{restarts}, quick => met($opt{quick}), time => POSIX::strftime('%Y-%m-%dT%H:%M:%SZ', gmtime), settle_ms => $SETTLE_MS,
 );
 spew($opt{output}, JSON::PP->new->canonical->pretty->encode({ about => \%about, rows => \@rows }));
 print "connectfs on $about{system}, $about{cpus} CPUs; ratios: median of pairs of runs (quartiles, ends)  ours : null\n\n";
