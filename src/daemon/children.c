@@ -17,13 +17,6 @@
 #include "base/keep.h"
 #include "base/log.h"
 
-void close_fd(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 void child_back_off(struct child *c)
 {
 	int64_t now = clock_mono_ms();
@@ -107,7 +100,7 @@ int notifier_start(struct supervisor *s)
 	return err;
 }
 
-int worker_hand_over(struct supervisor *s)
+static int send_all(struct supervisor *s)
 {
 	struct control_message m = { .op = CONTROL_KEEP };
 	int err = control_send(s->control, &m, s->keep);
@@ -120,6 +113,16 @@ int worker_hand_over(struct supervisor *s)
 		.dev_major = s->major, .dev_minor = s->minor,
 	};
 	return err ? err : control_send(s->control, &m, s->device);
+}
+
+int worker_hand_over(struct supervisor *s)
+{
+	int err = send_all(s);
+
+	/* The notifier of the worker before may be dying still: its end starts the next one. */
+	if (!err && s->notifier.pid == 0)
+		err = notifier_start(s);
+	return err == -EPIPE || err == -ECONNRESET ? 0 : err;
 }
 
 /* ---- the keep ---- */
@@ -157,7 +160,7 @@ int keep_renew(struct supervisor *s)
 	if (err)
 		return err;
 	release_map(s);
-	close_fd(&s->keep);
+	fd_close(&s->keep);
 	s->keep = keep;
 	mount_store_again(s);
 	return 0;
@@ -166,6 +169,6 @@ int keep_renew(struct supervisor *s)
 void keep_drop(struct supervisor *s)
 {
 	release_map(s);
-	close_fd(&s->keep);
-	close_fd(&s->journal);
+	fd_close(&s->keep);
+	fd_close(&s->journal);
 }

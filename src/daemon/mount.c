@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 
 enum {
 	SYMLINKS_MAX = 40,        /* as in the kernel */
@@ -318,26 +319,14 @@ static _Noreturn void fusermount_child(char *const argv[], int comm, int err)
 /* One packet of fusermount3 with the device. */
 static int receive_device(int comm)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} ancillary;
+	union fd_room room;
 	char byte;
 	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
 	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = ancillary.room, .msg_controllen = sizeof(ancillary.room),
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = room.room, .msg_controllen = sizeof(room.room),
 	};
-	struct cmsghdr *c;
-	int fd = -1;
 
-	if (recvmsg(comm, &msg, MSG_CMSG_CLOEXEC) <= 0)
-		return -1;
-	c = CMSG_FIRSTHDR(&msg);
-	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
-	    c->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	return fd;
+	return recvmsg(comm, &msg, MSG_CMSG_CLOEXEC) <= 0 ? -1 : fd_take(&msg);
 }
 
 /* What it says and the device it hands over, until it has closed both or the time is up. */
@@ -388,13 +377,6 @@ static void last_sentence(char *text)
 	memmove(text, line, strlen(line) + 1);
 }
 
-static void close_pair_end(int *fd)
-{
-	if (*fd >= 0)
-		close(*fd);
-	*fd = -1;
-}
-
 /* err: of listening to it; then it is not waited for but killed. 0, -ENOENT: there is none; -EPERM: it
  * could not; or err. */
 static int wait_for_fusermount(pid_t pid, int err)
@@ -427,18 +409,18 @@ static int fusermount(char *const argv[], int *ret_device, char *text, size_t si
 		err = -errno;
 	if (pid == 0)
 		fusermount_child(argv, comm[1], said[1]);
-	close_pair_end(&said[1]);
-	close_pair_end(&comm[1]);
+	fd_close(&said[1]);
+	fd_close(&comm[1]);
 	if (!err) {
 		err = listen_to(said[0], comm[0], text, size, &device);
 		err = wait_for_fusermount(pid, err);
 	}
 	if (!err && ret_device && device < 0)
 		err = -EPROTO;
-	close_pair_end(&said[0]);
-	close_pair_end(&comm[0]);
+	fd_close(&said[0]);
+	fd_close(&comm[0]);
 	if (err)
-		close_pair_end(&device);
+		fd_close(&device);
 	else if (ret_device)
 		*ret_device = device;
 	last_sentence(text);

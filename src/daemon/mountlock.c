@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,20 +24,6 @@ enum {
 	LOCK_WAIT_MS = 2000, /* for who is just ending; our end takes a second at most */
 	LOCK_RETRY_MS = 10,
 };
-
-static char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-
-static char *format(const char *fmt, ...)
-{
-	va_list ap;
-	char *s;
-	int n;
-
-	va_start(ap, fmt);
-	n = vasprintf(&s, fmt, ap);
-	va_end(ap);
-	return n < 0 ? NULL : s;
-}
 
 /* Makes the directory, or takes the one that is there if nobody else can write to it. */
 static int open_lock_directory(const char *dir, int *ret, struct error *ret_err)
@@ -71,26 +56,17 @@ static int open_lock_directory(const char *dir, int *ret, struct error *ret_err)
 static int lock_directory(int *ret, struct error *ret_err)
 {
 	unsigned uid = (unsigned)geteuid();
+	char run[40], dir[64] = "/run/connectfs";
 	struct stat st;
-	char *dir = uid == 0 ? strdup("/run/connectfs") : format("/run/user/%u/connectfs", uid);
-	int err;
 
-	if (dir && uid != 0) {
-		char *slash = strrchr(dir, '/');
-
-		*slash = '\0'; /* is there one, and ours? */
-		if (lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == uid) {
-			*slash = '/';
-		} else {
-			free(dir);
-			dir = format("/tmp/connectfs-%u", uid);
-		}
+	if (uid != 0) {
+		snprintf(run, sizeof(run), "/run/user/%u", uid);
+		if (lstat(run, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == uid) /* there is one, and ours */
+			snprintf(dir, sizeof(dir), "%s/connectfs", run);
+		else
+			snprintf(dir, sizeof(dir), "/tmp/connectfs-%u", uid);
 	}
-	if (!dir)
-		return error_set(ret_err, ENOMEM, "out of memory");
-	err = open_lock_directory(dir, ret, ret_err);
-	free(dir);
-	return err;
+	return open_lock_directory(dir, ret, ret_err);
 }
 
 /* The lock file's name: the path with '/' and '%' percent-encoded; a long one is cut and hashed. */
@@ -204,10 +180,12 @@ enum { NOTE_MAX = 16 * 1024 }; /* longer than any sentences of a worker */
 /* Behind the process id: "N STATUS", the sentences, and a line that says that it is all. */
 void mount_lock_note(int fd, unsigned n, int status, const char *text)
 {
-	char *all = format("%d\n%u %d\n%s\n.\n", (int)getpid(), n, status, text);
-	size_t len = all ? strlen(all) : 0;
+	char *all;
+	int len = asprintf(&all, "%d\n%u %d\n%s\n.\n", (int)getpid(), n, status, text);
 
-	if (all && pwrite(fd, all, len, 0) == (ssize_t)len && ftruncate(fd, (off_t)len) != 0)
+	if (len < 0)
+		return;
+	if (pwrite(fd, all, (size_t)len, 0) == len && ftruncate(fd, len) != 0)
 		errno = 0; /* what stands behind the dot is not read */
 	free(all);
 }

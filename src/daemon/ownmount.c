@@ -58,14 +58,19 @@ static int do_mount(struct supervisor *s, struct error *ret_err)
 	return err;
 }
 
+void mount_drop_stored(struct supervisor *s)
+{
+	for (size_t i = 0; i < STORED; i++)
+		service_drop_fd(&s->service, stored[i]);
+}
+
 void mount_store_again(struct supervisor *s)
 {
 	const int fds[STORED] = { s->device, s->keep, s->journal };
 
-	for (size_t i = 0; i < STORED; i++) {
-		service_drop_fd(&s->service, stored[i]);
+	mount_drop_stored(s);
+	for (size_t i = 0; i < STORED; i++)
 		service_keep_fd(&s->service, stored[i], fds[i]);
-	}
 }
 
 int mount_begin(struct supervisor *s, struct error *ret_err)
@@ -97,12 +102,6 @@ void mount_take_stored(struct supervisor *s)
 	s->journal = fds[2];
 }
 
-void mount_drop_stored(struct supervisor *s)
-{
-	for (size_t i = 0; i < STORED; i++)
-		service_drop_fd(&s->service, stored[i]);
-}
-
 bool mount_go_on(struct supervisor *s)
 {
 	struct mount_entry found = { 0 };
@@ -121,7 +120,7 @@ bool mount_go_on(struct supervisor *s)
 	free(found.source);
 	if (s->device >= 0)
 		mount_drop_stored(s);
-	close_fd(&s->device);
+	fd_close(&s->device);
 	keep_drop(s);
 	return false;
 }

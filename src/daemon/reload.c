@@ -13,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,8 +58,8 @@ static void drop_candidate(struct supervisor *s)
 		kill(c->pid, SIGKILL);
 		waitpid(c->pid, NULL, 0);
 	}
-	close_fd(&c->control);
-	close_fd(&c->exe);
+	fd_close(&c->control);
+	fd_close(&c->exe);
 	free(c->failure);
 	*c = (struct candidate){ .control = -1, .exe = -1 };
 }
@@ -136,8 +135,8 @@ static void take_over(struct supervisor *s, const struct control_message *m)
 		give_up(s, "connectfs: the old worker does not die");
 		return;
 	}
-	close_fd(&s->control);
-	close_fd(&s->exe);
+	fd_close(&s->control);
+	fd_close(&s->exe);
 	s->control = c->control;
 	s->exe = c->exe;
 	s->worker = (struct child){ .pid = c->pid, .since_ms = clock_mono_ms() };
@@ -151,10 +150,7 @@ static void take_over(struct supervisor *s, const struct control_message *m)
 	*c = (struct candidate){ .control = -1, .exe = -1 };
 	s->notifier_left = s->notifier.pid > 0;
 	err = worker_hand_over(s);
-	if (!err && s->notifier.pid == 0)
-		err = notifier_start(s);
-	/* Where it has just died, its successor, of the new program, goes on. */
-	if (err && err != -EPIPE && err != -ECONNRESET)
+	if (err)
 		supervisor_fail(s, 2, "connectfs: can't hand over: %s", strerror(-err));
 }
 
@@ -182,10 +178,10 @@ void reload_on_message(struct supervisor *s)
 		if (err == -EAGAIN)
 			return;
 		if (err) { /* SIGCHLD says the rest */
-			close_fd(&s->next.control);
+			fd_close(&s->next.control);
 			return;
 		}
-		close_fd(&fd);
+		fd_close(&fd);
 		if (m.op == CONTROL_CONFIGURED) {
 			on_configured(s, &m);
 			return; /* it is a candidate no more */
@@ -272,18 +268,25 @@ static int write_state(struct supervisor *s, int *ret_fd)
 	return err;
 }
 
+/* What the next image of us has open by the same numbers. */
+static void set_descriptor_flags(const struct supervisor *s, int flags)
+{
+	const int kept[] = { s->lock, s->device, s->keep, s->journal, s->control };
+
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		fcntl(kept[i], F_SETFD, flags);
+}
+
 /* Comes back only where it can't be done; then we stay what we are, and the worker goes on all the same. */
 static void become(struct supervisor *s)
 {
-	int kept[] = { s->lock, s->device, s->keep, s->journal, s->control };
 	char fd_text[16], self[] = "connectfs", role[] = "--role=supervisor";
 	char *argv[] = { self, role, fd_text, (char *)(uintptr_t)s->mountpoint, NULL };
 	int fd, err = write_state(s, &fd);
 
 	if (!err) {
 		snprintf(fd_text, sizeof(fd_text), "%d", fd);
-		for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-			fcntl(kept[i], F_SETFD, 0);
+		set_descriptor_flags(s, 0);
 		err = service_environment(&s->service);
 		if (!err) {
 			fexecve(s->exe, argv, environ);
@@ -291,8 +294,7 @@ static void become(struct supervisor *s)
 		}
 		service_done(&s->service);
 		service_init(&s->service, !s->start->background); /* out of the environment again */
-		for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-			fcntl(kept[i], F_SETFD, FD_CLOEXEC);
+		set_descriptor_flags(s, FD_CLOEXEC);
 		close(fd);
 	}
 	log_error("the supervisor can't become the new program; it goes on as the old one", "error", strerror(-err), NULL);
@@ -338,10 +340,7 @@ static bool read_state(int fd, char **ret, struct saved *ret_saved)
 static int resume(struct supervisor *s, struct supervisor_start *start, const struct saved *v)
 {
 	struct stat st;
-	int kept[] = { v->lock, v->device, v->keep, v->journal, v->control };
 
-	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-		fcntl(kept[i], F_SETFD, FD_CLOEXEC);
 	*s = (struct supervisor){
 		.start = start, .mountpoint = start->mountpoint, .exe = -1, .signals = -1, .report = -1,
 		.lock = v->lock, .device = v->device, .keep = v->keep, .journal = v->journal, .control = v->control,
@@ -351,6 +350,7 @@ static int resume(struct supervisor *s, struct supervisor_start *start, const st
 		.worker = { .pid = v->worker, .since_ms = v->worker_since_ms },
 		.notifier = { .pid = v->notifier, .since_ms = v->notifier_since_ms, .again_ms = v->notifier_again_ms },
 	};
+	set_descriptor_flags(s, FD_CLOEXEC);
 	service_init(&s->service, !start->background);
 	if (fstat(s->keep, &st) == 0)
 		keep_hold(s, (size_t)st.st_size);

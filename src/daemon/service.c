@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/fd.h"
 
 enum {
 	SEND_MS = 500, /* a manager that does not read for so long won't be waited for */
@@ -102,18 +103,13 @@ int service_environment(const struct service *s)
 
 void service_done(struct service *s)
 {
-	if (s->fd >= 0)
-		close(s->fd);
-	s->fd = -1;
+	fd_close(&s->fd);
 }
 
 /* fd -1: none. wait: SEND_MS at most; else what does not go out at once is not said. */
 static int send_message(struct service *s, const char *text, int fd, bool wait)
 {
-	union {
-		struct cmsghdr align;
-		char room[CMSG_SPACE(sizeof(int))];
-	} control = { .room = { 0 } };
+	union fd_room room;
 	struct iovec iov = { (char *)(uintptr_t)text, strlen(text) };
 	struct msghdr m = {
 		.msg_name = &s->address, .msg_namelen = s->address_len, .msg_iov = &iov, .msg_iovlen = 1,
@@ -121,15 +117,8 @@ static int send_message(struct service *s, const char *text, int fd, bool wait)
 
 	if (s->fd < 0)
 		return 0;
-	if (fd >= 0) {
-		m.msg_control = control.room;
-		m.msg_controllen = sizeof(control.room);
-		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	}
+	if (fd >= 0)
+		fd_attach(&m, &room, fd);
 	return sendmsg(s->fd, &m, MSG_NOSIGNAL | (wait ? 0 : MSG_DONTWAIT)) < 0 ? -errno : 0;
 }
 

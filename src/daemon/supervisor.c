@@ -28,11 +28,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/keep.h"
 #include "base/log.h"
 #include "base/secmem.h"
 #include "daemon/mount.h"
-#include "fs/journal.h"
 
 static void stop(struct supervisor *s, int status);
 
@@ -75,8 +73,8 @@ static void log_failure(struct supervisor *s, const char *msg)
 /* The end of a mount: nothing of it stays. */
 static void take_down(struct supervisor *s)
 {
-	close_fd(&s->device);
-	close_fd(&s->control);
+	fd_close(&s->device);
+	fd_close(&s->control);
 	child_kill(&s->worker, SIGKILL);
 	child_kill(&s->notifier, SIGKILL);
 	s->notifier.again_ms = 0;
@@ -93,7 +91,7 @@ static void give_up_start(struct supervisor *s)
 		stop(s, s->status);
 		return;
 	}
-	close_fd(&s->control);
+	fd_close(&s->control);
 	child_kill(&s->worker, SIGKILL);
 	log_failure(s, "the worker can't start");
 	s->phase = PAUSED;
@@ -129,9 +127,9 @@ static void stop(struct supervisor *s, int status)
 	service_stopping(&s->service);
 	mount_drop_stored(s);
 	mount_end(s, false);
-	close_fd(&s->device);
+	fd_close(&s->device);
 	if (s->control >= 0 && control_send(s->control, &m, -1) != 0)
-		close_fd(&s->control); /* its end says the same */
+		fd_close(&s->control); /* its end says the same */
 	child_kill(&s->notifier, SIGTERM);
 }
 
@@ -154,11 +152,7 @@ static void on_configured(struct supervisor *s, const struct control_message *m)
 		s->init_number = m->init_number;
 	s->phase = OPENING;
 	e = worker_hand_over(s);
-	/* The notifier of the worker before may be dying still: its end starts the next one. */
-	if (!e && s->notifier.pid == 0)
-		e = notifier_start(s);
-	/* EPIPE: it has just died, and SIGCHLD says how. */
-	if (e && e != -EPIPE && e != -ECONNRESET)
+	if (e)
 		supervisor_fail(s, 2, "connectfs: can't start: %s", strerror(-e));
 }
 
@@ -176,7 +170,7 @@ static void report_start(struct supervisor *s)
 	if (write(s->report, &status, 1) == 1 && *text)
 		if (write(s->report, text, strlen(text)) < 0)
 			log_error("can't tell", "error", text, NULL);
-	close_fd(&s->report);
+	fd_close(&s->report);
 }
 
 static void on_ready(struct supervisor *s)
@@ -219,10 +213,10 @@ static void on_message(struct supervisor *s)
 		if (err == -EAGAIN)
 			return;
 		if (err) { /* it is about to end: SIGCHLD says how */
-			close_fd(&s->control);
+			fd_close(&s->control);
 			return;
 		}
-		close_fd(&fd);
+		fd_close(&fd);
 		s->heard_ms = clock_mono_ms();
 		switch (m.op) {
 		case CONTROL_CONFIGURED:
@@ -269,7 +263,7 @@ static void succeed(struct supervisor *s, int status, const char *how)
 	          s->mountpoint, "ended", how, NULL);
 	service_status(&s->service, "the worker %s (%s); starting another", s->hung ? "hung" : "died", how);
 	log_failure(s, "the worker failed");
-	close_fd(&s->control);
+	fd_close(&s->control);
 	s->restarts++;
 	s->death = crash ? CONTROL_DEATH_CRASHED : CONTROL_DEATH_KILLED;
 	if (!served && crash && ++s->crashes >= POISON_DEATHS) {
@@ -307,7 +301,7 @@ static void on_worker_death(struct supervisor *s, int status)
 			log_error("the worker died while it stopped", "mountpoint", s->mountpoint, "ended", how, NULL);
 		return;
 	}
-	if (s->phase == PAUSED) { /* killed by take_down after a start that went wrong */
+	if (s->phase == PAUSED) { /* killed by give_up_start or take_down */
 		child_back_off(&s->worker);
 		return;
 	}
@@ -389,6 +383,19 @@ static void on_signals(struct supervisor *s)
 
 /* ---- The loop -------------------------------------------------------------------------- */
 
+/* When readers have waited long enough for a worker that serves; INT64_MAX: they don't wait. */
+static int64_t unserved_at(const struct supervisor *s)
+{
+	return s->unserved_ms && s->device >= 0 && s->phase != STOPPING ? s->unserved_ms + UNSERVED_MS : INT64_MAX;
+}
+
+/* When the worker has been silent for too long. Before the first mount there is nobody whom that keeps waiting. */
+static int64_t silent_at(const struct supervisor *s)
+{
+	return s->ready_once && s->worker.pid > 0 && s->phase != STOPPING && !s->hung ? s->heard_ms + SILENT_MS :
+	       INT64_MAX;
+}
+
 static void on_time(struct supervisor *s)
 {
 	int64_t now = clock_mono_ms();
@@ -400,7 +407,7 @@ static void on_time(struct supervisor *s)
 		child_kill(&s->notifier, SIGKILL);
 		s->kill_ms = INT64_MAX;
 	}
-	if (s->unserved_ms && s->device >= 0 && s->phase != STOPPING && now - s->unserved_ms >= UNSERVED_MS) {
+	if (now >= unserved_at(s)) {
 		log_error("no worker can serve: readers wait no longer; mounting anew as soon as one can", "mountpoint",
 		          s->mountpoint, NULL);
 		s->unserved_ms = 0;
@@ -410,8 +417,7 @@ static void on_time(struct supervisor *s)
 			s->worker.again_ms = 0;
 		}
 	}
-	if (s->worker.pid > 0 && (s->phase == SERVING || s->ready_once) && s->phase != STOPPING && !s->hung &&
-	    now - s->heard_ms >= SILENT_MS) {
+	if (now >= silent_at(s)) {
 		s->hung = true;
 		child_kill(&s->worker, SIGKILL);
 	}
@@ -444,10 +450,10 @@ static int next_timeout(const struct supervisor *s)
 		at = s->worker.again_ms;
 	if (s->notifier.again_ms && s->notifier.again_ms < at)
 		at = s->notifier.again_ms;
-	if (s->unserved_ms && s->device >= 0 && s->unserved_ms + UNSERVED_MS < at)
-		at = s->unserved_ms + UNSERVED_MS;
-	if (s->ready_once && s->phase != STOPPING && s->worker.pid > 0 && !s->hung && s->heard_ms + SILENT_MS < at)
-		at = s->heard_ms + SILENT_MS;
+	if (unserved_at(s) < at)
+		at = unserved_at(s);
+	if (silent_at(s) < at)
+		at = silent_at(s);
 	if (s->next.pid > 0 && s->next.until_ms < at)
 		at = s->next.until_ms;
 	if (s->service.watchdog_ms && s->service.next_ms < at)
@@ -550,8 +556,8 @@ static int run_to_the_end(struct supervisor *s)
 		mount_unlock(s->mountpoint, s->lock);
 	if (!s->ready_once)
 		report_start(s);
-	close_fd(&s->signals);
-	close_fd(&s->exe);
+	fd_close(&s->signals);
+	fd_close(&s->exe);
 	service_done(&s->service);
 	free(s->failure);
 	free(s->exe_path);

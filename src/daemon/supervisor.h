@@ -1,6 +1,7 @@
 /*
  * The supervisor from inside: what its files share. supervisor.c is what it does when; children.c starts the other
- * processes and hands over to them; reload.c puts another program in the place of the one that runs.
+ * processes and hands over to them; ownmount.c has the mount; reload.c puts another program in the place of
+ * the one that runs.
  *
  * A process without threads: everything here belongs to its one loop.
  */
@@ -12,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/fd.h"
 #include "daemon/control.h"
 #include "daemon/role.h"
 #include "daemon/service.h"
@@ -91,11 +93,11 @@ int supervisor_resume(struct supervisor *s);
 void child_back_off(struct child *c);
 void child_kill(const struct child *c, int signal);
 bool child_reap(struct child *c, int *ret_status); /* true: it has ended */
-void close_fd(int *fd);
 /* A worker of the program exe: 0 with *ret_pid and *ret_control, or -errno. */
 int worker_start(struct supervisor *s, int exe, pid_t *ret_pid, int *ret_control);
 int notifier_start(struct supervisor *s);
-/* Gives device, keep and journal to the worker. */
+/* Gives device, keep and journal to the worker, and a notifier of its own. 0 also where it has just died: SIGCHLD says
+ * how. Else -errno. */
 int worker_hand_over(struct supervisor *s);
 /* Maps the keep, as long as it is now, and locks it. */
 void keep_hold(struct supervisor *s, size_t bytes);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/file.h"
 #include "base/keep.h"
 #include "base/log.h"
@@ -375,7 +376,10 @@ static int serve(struct worker *w, const struct control_message *m, int device)
 		.debug = w->debug, .audit = w->audit,
 	};
 	dev_t mount = makedev(m->dev_major, m->dev_minor);
-	int err = keep_attach(w->keep_fd, on_keep_grown, w, &w->keep);
+	int err;
+
+	file_set_own_device(mount);
+	err = keep_attach(w->keep_fd, on_keep_grown, w, &w->keep);
 
 	if (!err)
 		err = fs_new(w->engine, w->loop, &config, &w->fs);
@@ -399,7 +403,6 @@ static void on_device(struct worker *w, const struct control_message *m, int dev
 			close(device);
 		return;
 	}
-	file_set_own_device(makedev(m->dev_major, m->dev_minor));
 	w->processes.worker_restarts = m->restarts;
 	engine_set_processes(w->engine, &w->processes);
 	err = audit_start(w->audit, engine_stats(w->engine));
@@ -413,8 +416,7 @@ static void on_device(struct worker *w, const struct control_message *m, int dev
 
 static void take_fd(int *to, int fd)
 {
-	if (*to >= 0)
-		close(*to);
+	fd_close(to);
 	*to = fd;
 }
 
@@ -594,8 +596,8 @@ static void release(struct worker *w)
 	audit_free(w->audit);
 	engine_free(w->engine);
 	keep_detach(w->keep);
-	take_fd(&w->keep_fd, -1);
-	take_fd(&w->journal_fd, -1);
+	fd_close(&w->keep_fd);
+	fd_close(&w->journal_fd);
 	loop_timer_free(w->alive);
 	loop_timer_free(w->stop_timer);
 	loop_fd_free(w->control);
