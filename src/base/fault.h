@@ -7,11 +7,21 @@
 #ifndef CONNECTFS_BASE_FAULT_H
 #define CONNECTFS_BASE_FAULT_H
 
+#include <stdatomic.h>
+
 #ifdef CONNECTFS_FAULTS
 void fault_point(void);
 #define FAULT_POINT() fault_point()
 #else
 #define FAULT_POINT() ((void)0)
 #endif
+
+/* A store that a successor may find or not: what lies behind it is in order before. */
+#define FAULT_STORE(to, value) \
+	do { \
+		FAULT_POINT(); \
+		atomic_store_explicit(to, value, memory_order_release); \
+		FAULT_POINT(); \
+	} while (0)
 
 #endif

@@ -117,13 +117,6 @@ static enum block_state state_of(const struct block *b)
 	return (enum block_state)(atomic_load_explicit(&b->word, memory_order_relaxed) & 0xff);
 }
 
-static void set_word(_Atomic uint64_t *word, uint64_t value)
-{
-	FAULT_POINT();
-	atomic_store_explicit(word, value, memory_order_release);
-	FAULT_POINT();
-}
-
 static size_t blocks_in(unsigned class)
 {
 	return (CHUNK - CHUNK_HEAD) / class_size[class];
@@ -291,7 +284,7 @@ static bool add_blocks(struct keep *k, unsigned class)
 	if (i == 0)
 		return false;
 	memset((char *)chunk_at(k, i) + CHUNK_HEAD, 0, CHUNK - CHUNK_HEAD);
-	set_word(&chunk_at(k, i)->word, word_of(CHUNK_BLOCKS, class));
+	FAULT_STORE(&chunk_at(k, i)->word, word_of(CHUNK_BLOCKS, class));
 	k->info[i] = (struct info){ .type = CHUNK_BLOCKS, .class = (uint8_t)class };
 	for (size_t b = blocks_in(class); b-- > 0;)
 		push(k, i, block_at(k, i, CHUNK_HEAD + (uint32_t)b * class_size[class]));
@@ -317,7 +310,7 @@ static struct block *alloc_block(struct keep *k, unsigned class)
 
 static void chunk_is_free(struct keep *k, size_t i, size_t n)
 {
-	set_word(&chunk_at(k, i)->word, word_of(CHUNK_FREE, 0));
+	FAULT_STORE(&chunk_at(k, i)->word, word_of(CHUNK_FREE, 0));
 	for (size_t j = 0; j < n; j++)
 		k->info[i + j] = (struct info){ .type = CHUNK_FREE };
 	if (i < k->search)
@@ -350,7 +343,7 @@ static struct block *alloc_run(struct keep *k, size_t n)
 	if (i == 0)
 		return NULL;
 	memset((char *)chunk_at(k, i) + CHUNK_HEAD, 0, chunks * CHUNK - CHUNK_HEAD);
-	set_word(&chunk_at(k, i)->word, word_of(CHUNK_RUN, chunks));
+	FAULT_STORE(&chunk_at(k, i)->word, word_of(CHUNK_RUN, chunks));
 	k->info[i] = (struct info){ .type = CHUNK_RUN, .used = (uint32_t)chunks };
 	for (size_t j = 1; j < chunks; j++)
 		k->info[i + j].type = CHUNK_RUN; /* never looked at: a search leaps over them */
@@ -407,7 +400,7 @@ void keep_commit(struct keep *k, void *block, enum keep_kind kind)
 
 	atomic_store_explicit(&b->seq, atomic_fetch_add(&h->seq, 1) + 1, memory_order_relaxed);
 	FAULT_POINT();
-	set_word(&b->word, word_of(BLOCK_COMMITTED, (uint64_t)kind | size << 8));
+	FAULT_STORE(&b->word, word_of(BLOCK_COMMITTED, (uint64_t)kind | size << 8));
 }
 
 void keep_free(struct keep *k, void *block)
@@ -420,10 +413,10 @@ void keep_free(struct keep *k, void *block)
 	b = block_of(block);
 	i = chunk_of(k, b);
 	if (state_of(b) == BLOCK_COMMITTED)
-		set_word(&b->word, word_of(BLOCK_DYING, 0));
+		FAULT_STORE(&b->word, word_of(BLOCK_DYING, 0));
 	wipe(block, room_in(k, i)); /* the chunk of a block in use doesn't change what it is */
 	atomic_store_explicit(&b->seq, 0, memory_order_relaxed);
-	set_word(&b->word, 0);
+	FAULT_STORE(&b->word, 0);
 	pthread_mutex_lock(&k->lock);
 	k->stats.blocks--;
 	if (k->info[i].type == CHUNK_RUN)
@@ -554,7 +547,7 @@ static bool adopt_block(struct keep *k, size_t i, struct block *b)
 	if (state_of(b) != BLOCK_COMMITTED) {
 		wipe(payload_of(b), room_in(k, i));
 		atomic_store_explicit(&b->seq, 0, memory_order_relaxed);
-		set_word(&b->word, 0);
+		FAULT_STORE(&b->word, 0);
 		if (c->type == CHUNK_BLOCKS)
 			push(k, i, b);
 		return true;
@@ -634,7 +627,7 @@ static int check_head(struct keep *k)
 
 	if (format == 0) { /* nothing else has been written */
 		h->magic = KEEP_MAGIC;
-		set_word(&h->format, KEEP_FORMAT);
+		FAULT_STORE(&h->format, KEEP_FORMAT);
 		return 0;
 	}
 	if (h->magic != KEEP_MAGIC)

@@ -78,6 +78,13 @@ void keep_commit(struct keep *k, void *block, enum keep_kind kind);
 void keep_free(struct keep *k, void *block);
 
 size_t keep_size(const void *block);           /* n of keep_alloc */
+/* Has it room for a head of so many bytes and len more? What a crashing process has written over may not. */
+static inline bool keep_holds(const void *block, size_t head, uint64_t len)
+{
+	size_t size = keep_size(block);
+
+	return size >= head && len <= size - head;
+}
 uint64_t keep_seq(const void *block);          /* of its keep_commit: larger is later */
 uint64_t keep_place(const struct keep *k, const void *block);
 /* The committed block of that kind at that place, if its sequence number is seq; else NULL. */

@@ -126,8 +126,7 @@ void connector_move(struct connector *conn, const struct snapshot *snapshot)
 		kept_due(conn, TOUCH_ROTATED + 1);
 	}
 	/* First of all for a successor: what it must tell of, then what is. */
-	if (conn->catalog->engine->keep)
-		kept_store(conn, &facts);
+	kept_store(conn, &facts);
 	if (conn->moved)
 		return;
 	conn->moved = true;

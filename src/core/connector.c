@@ -179,16 +179,6 @@ static int rebind(struct connector *conn, const struct config *config)
 	return err;
 }
 
-static void keep_facts(struct connector *conn, const struct snapshot *snapshot)
-{
-	struct kept_facts facts;
-
-	if (!conn->catalog->engine->keep)
-		return;
-	facts = kept_facts(conn, snapshot);
-	kept_store(conn, &facts);
-}
-
 /* A text that parses takes the place of the one before. */
 static void take_text(struct connector *conn, struct stored *stored, struct config *config)
 {
@@ -222,7 +212,7 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	if (moved)
 		connector_move(conn, NULL);
 	else if (!known)
-		keep_facts(conn, NULL);
+		kept_refresh(conn, NULL);
 }
 
 static void writer_too_long(void *arg)
@@ -381,7 +371,7 @@ static int publish(struct connector *conn, struct rendering *r)
 	if (rotated)
 		connector_move(conn, s);
 	else
-		keep_facts(conn, s);
+		kept_refresh(conn, s);
 	s->text_generation = conn->text_generation;
 	s->version = conn->version;
 	set_state(conn, state, err, error, s);

@@ -233,6 +233,7 @@ struct kept_facts kept_facts(const struct connector *conn, const struct snapshot
 uint32_t kept_state(enum connector_state state);          /* as flags */
 void kept_begin(struct connector *conn);                  /* its record, as it is, unless there is one */
 void kept_store(struct connector *conn, const struct kept_facts *facts);
+void kept_refresh(struct connector *conn, const struct snapshot *snapshot); /* both in one */
 void kept_set(struct connector *conn, uint32_t set, uint32_t clear);
 bool kept_render(struct connector *conn);                 /* begins; false: just this has killed workers */
 void kept_rendered(struct connector *conn);               /* it has gone well */

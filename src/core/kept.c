@@ -13,9 +13,9 @@
 #include "base/log.h"
 #include "core/core.h"
 
-enum kept_flag {
-	KEPT_DEATH = 0x100, /* counted from here on: deaths while it was being rendered */
-	KEPT_DEATHS_MAX = 2,
+enum {
+	KEPT_DEATH = 0x100,  /* in the flags, counted from here on: deaths while it was being rendered */
+	KEPT_DEATHS_MAX = 2, /* then it isn't rendered again */
 };
 
 #define KEPT_DEATHS (~(uint32_t)(KEPT_DEATH - 1))
@@ -23,7 +23,7 @@ enum kept_flag {
 /* Two sets of facts, of which one holds, so that one store changes all of them. */
 struct kept_connector {
 	uint64_t ino;
-	_Atomic uint32_t flags; /* enum kept_is */
+	_Atomic uint32_t flags; /* enum kept_is, and the deaths */
 	_Atomic uint32_t which;
 	_Atomic uint64_t inputs; /* hash of what the deaths that are counted have rendered */
 	struct kept_facts facts[2];
@@ -129,9 +129,7 @@ void kept_store(struct connector *conn, const struct kept_facts *facts)
 	other = !atomic_load_explicit(&conn->kept->which, memory_order_relaxed);
 	FAULT_POINT();
 	conn->kept->facts[other] = *facts;
-	FAULT_POINT();
-	atomic_store_explicit(&conn->kept->which, other, memory_order_release);
-	FAULT_POINT();
+	FAULT_STORE(&conn->kept->which, other);
 }
 
 struct kept_facts kept_facts(const struct connector *conn, const struct snapshot *snapshot)
@@ -148,6 +146,13 @@ struct kept_facts kept_facts(const struct connector *conn, const struct snapshot
 	return f;
 }
 
+void kept_refresh(struct connector *conn, const struct snapshot *snapshot)
+{
+	const struct kept_facts facts = kept_facts(conn, snapshot);
+
+	kept_store(conn, &facts);
+}
+
 void kept_set(struct connector *conn, uint32_t set, uint32_t clear)
 {
 	uint32_t flags;
@@ -155,9 +160,7 @@ void kept_set(struct connector *conn, uint32_t set, uint32_t clear)
 	pthread_mutex_lock(&conn->lock);
 	if (conn->kept && !keep_is_frozen(conn->catalog->engine->keep)) {
 		flags = atomic_load_explicit(&conn->kept->flags, memory_order_relaxed);
-		FAULT_POINT();
-		atomic_store_explicit(&conn->kept->flags, (flags & ~clear) | set, memory_order_release);
-		FAULT_POINT();
+		FAULT_STORE(&conn->kept->flags, (flags & ~clear) | set);
 	}
 	pthread_mutex_unlock(&conn->lock);
 }
@@ -173,9 +176,7 @@ bool kept_render(struct connector *conn)
 	inputs = binding_hash(conn->binding, conn->text_hash);
 	if (atomic_load(&k->inputs) != inputs) {
 		kept_set(conn, 0, KEPT_DEATHS);
-		FAULT_POINT();
-		atomic_store(&k->inputs, inputs);
-		FAULT_POINT();
+		FAULT_STORE(&k->inputs, inputs);
 	}
 	if (atomic_load(&k->flags) / KEPT_DEATH >= KEPT_DEATHS_MAX)
 		return false;
@@ -243,36 +244,22 @@ static void restore_snapshot(void *arg, void *block)
 	uint64_t place = keep_place(r->e->keep, k);
 	struct snapshot *s;
 
-	if (keep_size(k) < sizeof(*k) || k->size > keep_size(k) - sizeof(*k)) {
+	if (!keep_holds(k, sizeof(*k), k->size)) {
 		keep_free(r->e->keep, k); /* written over by who crashed */
 		return;
 	}
 	s = snapshot_adopt(r->e->keep, k->data, k->size);
-
 	if (!s || strmap_put(r->snapshots, place_key(&place), s, NULL) < 0) {
 		free(s); /* not the block */
 		r->err = -ENOMEM;
 	}
 }
 
-static struct snapshot *find_snapshot(struct catalog *c, uint64_t place, uint64_t seq)
+struct snapshot *catalog_kept_snapshot(struct catalog *c, uint64_t place, uint64_t seq)
 {
 	struct snapshot *s = c->kept_snapshots ? strmap_get(c->kept_snapshots, place_key(&place)) : NULL;
 
 	return s && keep_seq(kept_of_data(s->data)) == seq ? snapshot_ref(s) : NULL;
-}
-
-struct snapshot *catalog_kept_snapshot(struct catalog *c, uint64_t place, uint64_t seq)
-{
-	return find_snapshot(c, place, seq);
-}
-
-/* Of a text that is known only now. */
-static void keep_hash(struct connector *conn)
-{
-	const struct kept_facts facts = kept_facts(conn, NULL);
-
-	kept_store(conn, &facts);
 }
 
 /* Under the lock. Why it is broken or stale will be said by its first job. */
@@ -307,7 +294,7 @@ static void take_facts(struct connector *conn, struct kept_connector *k)
 {
 	struct kept_facts f = k->facts[atomic_load_explicit(&k->which, memory_order_acquire) & 1];
 	uint32_t flags = atomic_load(&k->flags);
-	struct snapshot *s = find_snapshot(conn->catalog, f.snapshot_place, f.snapshot_seq);
+	struct snapshot *s = catalog_kept_snapshot(conn->catalog, f.snapshot_place, f.snapshot_seq);
 
 	pthread_mutex_lock(&conn->lock);
 	conn->kept = k;
@@ -329,7 +316,7 @@ static void take_facts(struct connector *conn, struct kept_connector *k)
 	if (f.text_hash)
 		conn->text_hash = f.text_hash;
 	else if (conn->stored)
-		keep_hash(conn);
+		kept_refresh(conn, NULL); /* the text is known only now */
 }
 
 static void count_death(struct restoring *r, struct connector *conn, struct kept_connector *k)
@@ -340,9 +327,7 @@ static void count_death(struct restoring *r, struct connector *conn, struct kept
 		return;
 	if (r->crashed)
 		flags += KEPT_DEATH;
-	FAULT_POINT();
-	atomic_store(&k->flags, flags & ~(uint32_t)KEPT_RENDERING);
-	FAULT_POINT();
+	FAULT_STORE(&k->flags, flags & ~(uint32_t)KEPT_RENDERING);
 	if (r->crashed && flags / KEPT_DEATH >= KEPT_DEATHS_MAX)
 		log_error("rendering it has killed the worker twice: it isn't rendered again before it or its "
 		          "secrets change", "connector", conn->name, NULL);
@@ -385,7 +370,7 @@ static bool take_text(struct restoring *r, struct connector *conn, const struct 
 	struct stored *stored;
 	unsigned line;
 
-	if (k->len > keep_size(k) - sizeof(*k))
+	if (!keep_holds(k, sizeof(*k), k->len))
 		return false;
 	stored = stored_new(slice_of(k->data, k->len), (enum config_syntax)k->syntax, NULL);
 	if (!stored || config_parse(stored_text(stored), stored->syntax, &config, &line, &err) != 0) {
@@ -410,14 +395,11 @@ static void restore_text(void *arg, void *block)
 	struct kept_text *k = block;
 	struct connector *conn = catalog_find_ino(r->e->catalog, k->ino);
 
-	/* Of two the later one holds, which the store brought or which comes second here. */
-	if (conn && conn->wanted && conn->active && !conn->stored && take_text(r, conn, k)) {
+	/* Of two, which a death between them leaves, either will do: the text is read again. */
+	if (conn && conn->wanted && conn->active && !conn->kept_text) {
 		conn->kept_text = k;
-		catalog_queue_load(conn);
-	} else if (conn && conn->kept_text && keep_seq(conn->kept_text) > keep_seq(k)) {
-		keep_free(r->e->keep, k);
-	} else if (conn && conn->wanted && conn->active && !conn->kept_text) {
-		conn->kept_text = k; /* stored has been read already */
+		if (!conn->stored && take_text(r, conn, k))
+			catalog_queue_load(conn);
 	} else {
 		keep_free(r->e->keep, k);
 	}

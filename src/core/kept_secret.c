@@ -14,6 +14,8 @@
 #include "base/keep.h"
 #include "core/resolver_private.h"
 
+enum { KEY_MAX = 2 * 1024 * 1024 }; /* an id is a path of a stored config, which has 1 MiB at most */
+
 /* Behind the head lie, each with its length before it: the provider's name, the secret's id, the note, in an outage
  * its sentence, the names that were asked for, and keys and values by turns. */
 struct kept_secret {
@@ -152,17 +154,18 @@ void kept_secret_drop(struct secret *s)
 
 /* ---- taking over ---- */
 
-/* "{provider}\0{id}". 0, or -EBADMSG or -ENOMEM. */
-static int key_of(const struct kept_secret *k, struct buf *key, size_t *ret_pos)
+/* The names at a record's beginning. False: it is damaged. */
+static bool take_names(const struct kept_secret *k, size_t *pos, struct slice *ret_provider, struct slice *ret_id)
 {
-	struct slice name, id;
+	*pos = 0;
+	return keep_holds(k, sizeof(*k), k->len) && take(k, pos, ret_provider) && take(k, pos, ret_id);
+}
 
-	*ret_pos = 0;
-	if (keep_size(k) < sizeof(*k) || k->len > keep_size(k) - sizeof(*k))
-		return -EBADMSG;
-	if (!take(k, ret_pos, &name) || !take(k, ret_pos, &id))
-		return -EBADMSG;
-	buf_add_slice(key, name);
+/* "{provider}\0{id}". 0 or -ENOMEM. */
+static int add_key(struct buf *key, struct slice provider, struct slice id)
+{
+	buf_init(key, KEY_MAX);
+	buf_add_slice(key, provider);
 	buf_add(key, "", 1);
 	return buf_add_slice(key, id);
 }
@@ -176,13 +179,17 @@ static void collect(void *arg, void *block)
 {
 	struct collecting *c = arg;
 	struct kept_secret *k = block, *other;
+	struct slice provider, id;
 	struct buf key;
 	void *old = NULL;
 	size_t pos;
 	int err;
 
-	buf_init(&key, 2 * 1024 * 1024);
-	err = key_of(k, &key, &pos);
+	if (!take_names(k, &pos, &provider, &id)) {
+		keep_free(c->r->keep, k);
+		return;
+	}
+	err = add_key(&key, provider, id);
 	other = err ? NULL : strmap_get(c->r->kept, buf_slice(&key));
 	if (!err && other && keep_seq(other) > keep_seq(k))
 		err = -EEXIST;
@@ -214,11 +221,6 @@ bool resolver_has_kept(const struct resolver *r)
 	return r->kept && strmap_len(r->kept) > 0;
 }
 
-static void drop_record(struct resolver *r, struct kept_secret *k)
-{
-	keep_free(r->keep, k);
-}
-
 void resolver_kept_done(struct resolver *r)
 {
 	struct slice key;
@@ -226,7 +228,7 @@ void resolver_kept_done(struct resolver *r)
 	void *value;
 
 	while (r->kept && strmap_next(r->kept, &pos, &key, &value))
-		drop_record(r, value);
+		keep_free(r->keep, value);
 	strmap_free(r->kept, NULL);
 	r->kept = NULL;
 }
@@ -302,16 +304,12 @@ static bool may_be_taken(const struct secret *s, const struct kept_secret *k)
 
 static bool read_record(struct secret *s, const struct kept_secret *k)
 {
-	struct buf key;
+	struct slice provider, id;
 	size_t pos;
-	bool good;
 
-	buf_init(&key, 2 * 1024 * 1024);
-	good = key_of(k, &key, &pos) == 0 && take_str(k, &pos, &s->note) && take_str(k, &pos, &s->error) &&
-		read_wanted(s, k, &pos);
-	if (good)
+	if (take_names(k, &pos, &provider, &id) && take_str(k, &pos, &s->note) && take_str(k, &pos, &s->error) &&
+	    read_wanted(s, k, &pos))
 		s->values = read_values(k, &pos);
-	buf_free(&key);
 	return s->values;
 }
 
@@ -331,22 +329,19 @@ static void unread(struct secret *s)
 bool kept_secret_restore(struct secret *s)
 {
 	struct resolver *r = s->resolver;
-	const char *name = s->provider->settings->name;
 	struct kept_secret *k = NULL;
 	struct buf key;
 
 	if (!r->kept)
 		return false;
-	buf_init(&key, 2 * 1024 * 1024);
-	buf_add(&key, name, strlen(name) + 1);
-	if (buf_add(&key, s->id, s->id_len) == 0)
+	if (add_key(&key, slice_str(s->provider->settings->name), slice_of(s->id, s->id_len)) == 0)
 		k = strmap_del(r->kept, buf_slice(&key));
 	buf_free(&key);
 	if (!k)
 		return false;
 	if (!may_be_taken(s, k) || !read_record(s, k)) {
 		unread(s);
-		drop_record(r, k);
+		keep_free(r->keep, k);
 		return false;
 	}
 	take_times(s, k);

@@ -74,7 +74,7 @@ struct journal {
 	pthread_cond_t ready;    /* INIT has been answered */
 	bool successor;
 	bool init_given;         /* to libfuse */
-	uint64_t init_unique;    /* waits for its answer; 0: none */
+	_Atomic uint64_t init_unique; /* waits for its answer; 0: none */
 	int init_result;         /* 0: no answer yet; 1; -EPROTO */
 	void (*refused)(void *arg, uint64_t ino, uint64_t unique);
 	void *refused_arg;
@@ -95,28 +95,12 @@ struct reader {
 	int slot;
 };
 
-/* ---- stores ---- */
-
-static void store64(_Atomic uint64_t *to, uint64_t value)
-{
-	FAULT_POINT();
-	atomic_store_explicit(to, value, memory_order_release);
-	FAULT_POINT();
-}
-
-static void store32(_Atomic uint32_t *to, uint32_t value)
-{
-	FAULT_POINT();
-	atomic_store_explicit(to, value, memory_order_release);
-	FAULT_POINT();
-}
-
 static void save(struct saved *s, const void *data, size_t len)
 {
 	if (len > INIT_MAX)
 		return; /* no successor then: it finds none saved */
 	memcpy(s->data, data, len);
-	store32(&s->len, (uint32_t)len);
+	FAULT_STORE(&s->len, (uint32_t)len);
 }
 
 /* ---- slots ---- */
@@ -144,7 +128,8 @@ static void link_slot(struct journal *j, int i, uint64_t unique)
 	*b = i;
 }
 
-/* Puts a request into a slot; NO_SLOT: there is none, or it is too long. */
+/* Puts a request into a slot; NO_SLOT: there is none, or it is too long. All of it under the lock: an INTERRUPT that
+ * another thread reads meanwhile finds it. */
 static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t len, uint32_t flags)
 {
 	struct slot *s;
@@ -153,18 +138,15 @@ static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t l
 	if (len > SLOT_DATA)
 		return NO_SLOT;
 	pthread_mutex_lock(&j->lock);
-	if (j->n_free > 0)
+	if (j->n_free > 0) {
 		i = j->free[--j->n_free];
-	pthread_mutex_unlock(&j->lock);
-	if (i == NO_SLOT)
-		return NO_SLOT;
-	s = &j->file->slots[i];
-	memcpy(s->data, in, len);
-	s->len = (uint32_t)len;
-	atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
-	store64(&s->unique, in->unique);
-	pthread_mutex_lock(&j->lock);
-	link_slot(j, i, in->unique);
+		s = &j->file->slots[i];
+		memcpy(s->data, in, len);
+		s->len = (uint32_t)len;
+		atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
+		FAULT_STORE(&s->unique, in->unique);
+		link_slot(j, i, in->unique);
+	}
 	pthread_mutex_unlock(&j->lock);
 	return i;
 }
@@ -180,7 +162,7 @@ static void slot_done(struct journal *j, uint64_t unique)
 		for (at = bucket_of(j, unique); *at != i; at = &j->chain[*at])
 			;
 		*at = j->chain[i];
-		store64(&j->file->slots[i].unique, 0);
+		FAULT_STORE(&j->file->slots[i].unique, 0);
 		j->free[j->n_free++] = i;
 	}
 	pthread_mutex_unlock(&j->lock);
@@ -195,7 +177,7 @@ static void set_flags(struct journal *j, uint64_t unique, uint32_t set, uint32_t
 	i = find(j, unique);
 	if (i != NO_SLOT) {
 		flags = &j->file->slots[i].flags;
-		store32(flags, (atomic_load(flags) & ~clear) | set);
+		FAULT_STORE(flags, (atomic_load(flags) & ~clear) | set);
 	}
 	pthread_mutex_unlock(&j->lock);
 }
@@ -227,9 +209,16 @@ static void buffer_done(struct journal *j, int buffer)
 {
 	_Atomic uint32_t *flags = &j->file->buffer_flags[buffer];
 
-	store32((_Atomic uint32_t *)&header(j, buffer)->len, 0);
+	FAULT_STORE((_Atomic uint32_t *)&header(j, buffer)->len, 0);
 	if (atomic_load_explicit(flags, memory_order_relaxed))
-		store32(flags, 0);
+		FAULT_STORE(flags, 0);
+}
+
+/* Before it is read into: into a page that is not there a read by one who is killed just then fails, with the
+ * request lost. */
+static void populate(struct journal *j, int buffer)
+{
+	madvise(j->file->buffers[buffer], BUFFER, MADV_POPULATE_WRITE);
 }
 
 static int take_buffer(struct journal *j)
@@ -242,7 +231,10 @@ static int take_buffer(struct journal *j)
 	if (i < JOURNAL_BUFFERS)
 		j->buffers |= 1u << i;
 	pthread_mutex_unlock(&j->lock);
-	return i < JOURNAL_BUFFERS ? i : -1;
+	if (i == JOURNAL_BUFFERS)
+		return -1;
+	populate(j, i);
+	return i;
 }
 
 static void leave_buffer(struct journal *j, int buffer)
@@ -302,9 +294,7 @@ static void record(struct journal *j, struct reader *r, size_t len)
 	r->slot = NO_SLOT;
 	if (in->opcode == FUSE_INIT) {
 		save(&j->file->init, in, len);
-		pthread_mutex_lock(&j->lock);
-		j->init_unique = in->unique;
-		pthread_mutex_unlock(&j->lock);
+		atomic_store(&j->init_unique, in->unique);
 	} else if (in->opcode == FUSE_INTERRUPT) {
 		const struct fuse_interrupt_in *arg = (const void *)(in + 1);
 
@@ -313,7 +303,7 @@ static void record(struct journal *j, struct reader *r, size_t len)
 	} else if (has_answer(in->opcode)) {
 		r->slot = slot_add(j, in, len, SLOT_EXECUTED);
 		if (r->slot == NO_SLOT)
-			store32(&j->file->buffer_flags[r->buffer], SLOT_EXECUTED);
+			FAULT_STORE(&j->file->buffer_flags[r->buffer], SLOT_EXECUTED);
 	} else {
 		r->unique = 0;
 	}
@@ -396,6 +386,7 @@ static ssize_t give_replay(struct journal *j, struct reader *r, struct replay wh
 	if (what.slot == NO_SLOT) { /* its buffer becomes ours: there it lies safely */
 		leave_buffer(j, r->buffer);
 		r->buffer = what.buffer;
+		populate(j, r->buffer);
 	}
 	if (len > size) { /* can't be: sizes are the same in all workers of a format */
 		errno = EIO;
@@ -407,7 +398,7 @@ static ssize_t give_replay(struct journal *j, struct reader *r, struct replay wh
 	if (what.slot != NO_SLOT)
 		set_flags(j, r->unique, SLOT_EXECUTED, 0);
 	else
-		store32(replay_flags(j, what), atomic_load(replay_flags(j, what)) | SLOT_EXECUTED);
+		FAULT_STORE(replay_flags(j, what), atomic_load(replay_flags(j, what)) | SLOT_EXECUTED);
 	return (ssize_t)len;
 }
 
@@ -529,16 +520,12 @@ ssize_t journal_writev(struct journal *j, int device, struct iovec *iov, int cou
 	const struct fuse_out_header *out = iov[0].iov_base;
 	struct reader *r = pthread_getspecific(j->key);
 	uint64_t unique = iov[0].iov_len >= sizeof(*out) ? out->unique : 0;
-	bool is_init;
 	ssize_t n;
 	int err;
 
 	if (unique == 0) /* a notification */
 		return writev(device, iov, count);
-	pthread_mutex_lock(&j->lock);
-	is_init = unique == j->init_unique;
-	pthread_mutex_unlock(&j->lock);
-	if (is_init)
+	if (unique == atomic_load_explicit(&j->init_unique, memory_order_relaxed))
 		return answer_init(j, device, iov, count);
 	FAULT_POINT();
 	n = writev(device, iov, count);
@@ -584,7 +571,7 @@ static void count_death(_Atomic uint32_t *of, enum journal_death death)
 		flags += SLOT_SEEN;
 	if (death == JOURNAL_POISON)
 		flags += JOURNAL_SEEN_MAX * SLOT_SEEN;
-	store32(of, flags & ~(uint32_t)SLOT_EXECUTED);
+	FAULT_STORE(of, flags & ~(uint32_t)SLOT_EXECUTED);
 }
 
 static bool is_request(struct journal *j, int buffer)
@@ -683,7 +670,7 @@ static int check_head(struct journal *j)
 
 	if (format == 0) {
 		f->magic = JOURNAL_MAGIC;
-		store64(&f->format, JOURNAL_FORMAT);
+		FAULT_STORE(&f->format, JOURNAL_FORMAT);
 		return 0;
 	}
 	if (f->magic != JOURNAL_MAGIC)
@@ -712,8 +699,6 @@ int journal_attach(int fd, enum journal_death death, struct journal **ret)
 		err = -errno;
 		goto fail_key;
 	}
-	/* Into a page that is not there a read by one who is killed just then fails, with the request lost. */
-	madvise(j->file->buffers, sizeof(j->file->buffers), MADV_POPULATE_WRITE);
 	err = check_head(j);
 	if (!err)
 		err = adopt(j, death);

@@ -55,7 +55,7 @@ bool journal_is_successor(const struct journal *j);
 /* Says who is to be told that an OPEN of the predecessor's has been refused by the journal: no RELEASE will
  * come, though the predecessor may have made a handle. Before the session begins; from any thread. */
 void journal_on_refused(struct journal *j, void (*refused)(void *arg, uint64_t ino, uint64_t unique), void *arg);
-/* How many requests are taken over. Before the session begins. */
+/* For tests: how many requests are taken over. Before the session begins. */
 size_t journal_pending(const struct journal *j);
 
 /*
@@ -75,7 +75,7 @@ void journal_parked(struct journal *j, uint64_t unique);
 /* Does this thread's request lie in its buffer only? Then it must not be parked. */
 bool journal_must_answer(const struct journal *j);
 
-/* Requests in slots now. */
+/* For tests: requests in slots now. */
 size_t journal_used(struct journal *j);
 
 #endif
