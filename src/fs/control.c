@@ -16,6 +16,7 @@
 #include "base/keep.h"
 #include "base/strmap.h"
 #include "fs/handles.h"
+#include "fs/journal.h"
 #include "fs/open.h"
 
 enum {
@@ -78,7 +79,7 @@ void control_attr(struct fs *fs, uint64_t ino, struct stat *ret)
  */
 struct content {
 	atomic_uint refs;
-	atomic_uint *alive; /* of its file, and counted there; NULL: not counted */
+	atomic_uint *alive; /* of its file, and counted there */
 	int64_t made_ns;
 	struct keep *keep;  /* in which data lies, so that it is read to its end by whoever serves then; NULL: malloc'ed */
 	char *data;
@@ -95,12 +96,18 @@ struct contents {
 	struct content *restored; /* while we take over */
 };
 
-/* An open status.json, metrics or version. */
+/* An open status.json or metrics. */
 struct open_content {
 	struct handle handle;
 	struct content *content;
 	struct kept_handle *kept; /* where content lies in the keep */
 };
+
+/* Its place in contents.of. */
+static size_t file_of(uint64_t ino)
+{
+	return ino == FS_INO_STATUS ? 0 : 1;
+}
 
 static struct open_content *open_content_of(struct handle *handle)
 {
@@ -111,8 +118,7 @@ static void content_unref(struct content *c)
 {
 	if (!c || atomic_fetch_sub(&c->refs, 1) != 1)
 		return;
-	if (c->alive)
-		atomic_fetch_sub(c->alive, 1);
+	atomic_fetch_sub(c->alive, 1);
 	if (c->keep)
 		keep_free(c->keep, c->data);
 	else
@@ -142,13 +148,12 @@ static struct content *content_new(struct fs *fs, struct buf *b, int64_t made_ns
 	if (c) {
 		*c = (struct content){ .alive = alive, .made_ns = made_ns };
 		atomic_init(&c->refs, 1);
-		if (alive)
-			atomic_fetch_add(alive, 1);
+		atomic_fetch_add(alive, 1);
 		c->data = buf_steal(b, &c->len);
 		if (!c->data) {
 			content_unref(c);
 			c = NULL;
-		} else if (alive) { /* what is not counted could fill the keep */
+		} else {
 			keep_content(c, engine_keep(fs->engine));
 		}
 	}
@@ -248,10 +253,8 @@ static struct content *restored_content(struct fs *fs, uint64_t ino, char *data)
 		return NULL;
 	*c = (struct content){ .keep = engine_keep(fs->engine), .data = data, .len = keep_size(data), .next = all->restored };
 	atomic_init(&c->refs, 1);
-	if (ino == FS_INO_STATUS || ino == FS_INO_METRICS) {
-		c->alive = &all->of[ino == FS_INO_STATUS ? 0 : 1].alive;
-		atomic_fetch_add(c->alive, 1);
-	}
+	c->alive = &all->of[file_of(ino)].alive;
+	atomic_fetch_add(c->alive, 1);
 	all->restored = c;
 	return c;
 }
@@ -259,8 +262,9 @@ static struct content *restored_content(struct fs *fs, uint64_t ino, char *data)
 bool control_restore(struct fs *fs, struct kept_handle *h)
 {
 	struct keep *keep = engine_keep(fs->engine);
-	char *data = keep_find(keep, h->snapshot_place, h->snapshot_seq, KEEP_CONTENT);
-	struct open_content *o = data && control_is_ino(h->ino) ? calloc(1, sizeof *o) : NULL;
+	char *data = keep_find(keep, h->place, h->seq, KEEP_CONTENT);
+	bool known = h->ino == FS_INO_STATUS || h->ino == FS_INO_METRICS;
+	struct open_content *o = data && known ? calloc(1, sizeof *o) : NULL;
 
 	if (!o)
 		return false;
@@ -297,7 +301,7 @@ void control_restored(struct fs *fs)
 static int content_for(struct parked *p, struct content **ret)
 {
 	struct contents *all = p->fs->contents;
-	size_t i = p->ino == FS_INO_STATUS ? 0 : 1;
+	size_t i = file_of(p->ino);
 	struct content *newest = all->of[i].newest;
 	bool owner = node_is_owner(p->fs, p->req);
 	int64_t now = clock_mono_ns();
@@ -346,12 +350,25 @@ static void make_content(void *arg)
 	parked_free(p);
 }
 
+static void reply_piece(fuse_req_t req, const char *data, size_t len, size_t size, size_t pos)
+{
+	if (pos >= len)
+		fuse_reply_buf(req, NULL, 0);
+	else
+		fuse_reply_buf(req, data + pos, size < len - pos ? size : len - pos);
+}
+
 void control_read(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size, off_t off, uint64_t fh)
 {
-	struct handle *handle = handles_get(fs->handles, ino, fh, 0);
+	static const char version[] = PACKAGE_STRING "\n";
+	struct handle *handle;
 	const struct content *c;
-	size_t pos = (size_t)off;
 
+	if (ino == FS_INO_VERSION) {
+		reply_piece(req, version, sizeof version - 1, size, (size_t)off);
+		return;
+	}
+	handle = handles_get(fs->handles, ino, fh, 0);
 	if (!handle || ino == FS_INO_REFRESH) {
 		if (handle)
 			handle_unref(handle);
@@ -359,10 +376,7 @@ void control_read(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size, off_
 		return;
 	}
 	c = open_content_of(handle)->content;
-	if (pos >= c->len)
-		fuse_reply_buf(req, NULL, 0);
-	else
-		fuse_reply_buf(req, c->data + pos, size < c->len - pos ? size : c->len - pos);
+	reply_piece(req, c->data, c->len, size, (size_t)off);
 	handle_unref(handle);
 }
 
@@ -531,7 +545,6 @@ void control_write(struct fs *fs, fuse_req_t req, uint64_t ino, const char *data
 	struct lines *l;
 	int err = 0;
 
-	(void)ino;
 	if (!handle) {
 		fuse_reply_err(req, EBADF);
 		return;
@@ -597,11 +610,9 @@ void control_flush(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file
 void control_open(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_info *fi)
 {
 	struct parked *p;
-	struct buf b;
 
 	if (journal_is_successor(fs->journal) && ino != FS_INO_REFRESH && open_repeat_answer(fs, req, ino, fi))
 		return;
-
 	if (ino == FS_INO_REFRESH) {
 		open_refresh(fs, req, fi);
 		return;
@@ -611,9 +622,9 @@ void control_open(struct fs *fs, fuse_req_t req, uint64_t ino, struct fuse_file_
 		return;
 	}
 	if (ino == FS_INO_VERSION) {
-		buf_init(&b, 256);
-		buf_addf(&b, "%s\n", PACKAGE_STRING);
-		answer_content(fs, req, ino, fs_current_unique(), fi, content_new(fs, &b, 0, NULL));
+		fi->direct_io = 1;
+		fi->noflush = 1;
+		fuse_reply_open(req, fi); /* it is the same for all: there is nothing to be held */
 		return;
 	}
 	p = parked_new(fs, req, ino, fi, clock_mono_ns());

@@ -245,7 +245,7 @@ struct kept_handle *open_keep_handle(struct keep *keep, uint64_t ino, uint64_t u
 
 	if (!h)
 		return NULL;
-	*h = (struct kept_handle){ .unique = unique, .ino = ino, .snapshot_place = place, .snapshot_seq = seq };
+	*h = (struct kept_handle){ .unique = unique, .ino = ino, .place = place, .seq = seq };
 	keep_commit(keep, h, KEEP_HANDLE);
 	return h;
 }
@@ -468,7 +468,7 @@ static void restore_file(struct restoring *r, struct kept_handle *h)
 {
 	struct fs *fs = r->fs;
 	struct connector *conn = catalog_find_ino(fs->catalog, h->ino);
-	struct snapshot *snapshot = catalog_kept_snapshot(fs->catalog, h->snapshot_place, h->snapshot_seq);
+	struct snapshot *snapshot = catalog_kept_snapshot(fs->catalog, h->place, h->seq);
 	int err = 0;
 
 	if (!conn || !snapshot) {

@@ -65,7 +65,7 @@ void parked_free_all(struct fs *fs);
 struct kept_handle {
 	uint64_t unique; /* of its OPEN, which is the file handle */
 	uint64_t ino;
-	uint64_t snapshot_place, snapshot_seq; /* of a control file: of its content */
+	uint64_t place, seq; /* of the snapshot, or of a control file's content */
 };
 
 /* In the keep from now on; NULL: it is full. */

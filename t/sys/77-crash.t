@@ -12,21 +12,13 @@ my $rotate = cc_helper('rotate');
 my $steady = cc_helper('steady');
 my $python = find_tool('python3');
 
-# The worker that lives now, without asking the mount
-sub worker_of {
-	my ($m) = @_;
-	my $all = ConnectFS::Guard::processes();
-	my ($pid) = grep { $all->{$_}[0] == $m->pid('supervisor') && (eval { slurp("/proc/$_/cmdline") } // '') =~ /role=worker/ } keys %$all;
-	return $pid;
-}
-
 # Kills $n of them, with pauses of up to $pause seconds: some while they start, some while they serve, on slow machines too
 sub kill_often {
 	my ($m, $n, $pause, $sig) = @_;
 	my ($killed, $last, $end) = (0, 0, time + patience(60 + $n));
 	while ($killed < $n && time < $end) {
 		select undef, undef, undef, rand(patience($pause));
-		my $pid = worker_of($m) or next;
+		my $pid = $m->worker_now or next;
 		next if $pid == $last; # not gone yet
 		$killed += kill $sig // 'KILL' => $pid;
 		$last = $pid;

@@ -145,16 +145,10 @@ all_well("dead at $died of them: no read fails, none is mixed, versions and mtim
 
 # ---- each step of taking over ----
 
-# The worker that lives now, without asking the mount
-sub worker {
-	my $all = ConnectFS::Guard::processes();
-	my ($pid) = grep { $all->{$_}[0] == $m->pid('supervisor') && (eval { slurp("/proc/$_/cmdline") } // '') =~ /role=worker/ } keys %$all;
-	return $pid;
-}
 # What a successor passes until it serves. The old worker is stopped meanwhile: it is not to pass any.
 sub succeed_dying {
 	my ($steps) = @_;
-	my $worker = worker() // return wrong('no worker');
+	my $worker = $m->worker_now // return wrong('no worker');
 	kill STOP => $worker;
 	rotate() if rand() < 0.5;
 	die_in($steps);

@@ -102,6 +102,14 @@ sub pid { my ($self, $role) = @_; return $self->{pids}{$role} }
 # Reads them anew
 sub pids { my ($self) = @_; my $s = $self->status; $self->{pids}{$_} = $s->{$_} for qw(supervisor worker notifier); return $self->{pids} }
 
+# The worker that lives now, without asking the mount; undef: there is none just now
+sub worker_now {
+	my ($self) = @_;
+	my $all = ConnectFS::Guard::processes();
+	my ($pid) = grep { $all->{$_}[0] == $self->pid('supervisor') && (eval { _slurp("/proc/$_/cmdline") } // '') =~ /role=worker/ } keys %$all;
+	return $pid;
+}
+
 # (bytes, errno)
 sub cat { my ($self, $name) = @_; return ConnectFS::Test::slurp_errno($self->path($name)) }
 sub attr { my ($self, $name, $attr) = @_; return ConnectFS::Test::xattr($self->path($name), "user.connectfs.$attr") }
