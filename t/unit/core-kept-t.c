@@ -6,25 +6,27 @@
 
 /* ---- nothing has changed ---- */
 
-static void test_same(void **state)
+/* Lives of the same bytes: with polls, or with values that are fresh all the time. */
+static void same_again(bool polled)
 {
 	struct seen before, idle, after;
 	unsigned fetches;
 
-	(void)state;
+	if (!polled)
+		help_providers[0].refresh.fresh_ms = help_providers[0].refresh.poll_ms = 600000;
 	put("idle.properties", "name=idle\n");
 	first_life(ONE);
 	fake_set(fake("one"), "a", "2");
+	assert_int_equal(engine_refresh(engine, "orders.properties"), 0);
 	UNTIL(sunk.touches == 1);
 	quiet();
 	before = see("orders.properties");
 	idle = see("idle.properties");
 	assert_int_equal(before.version, 1);
 	assert_string_equal(before.bytes, ONE_IS("2"));
-	fetches = fake("one")->fetches;
 	for (int i = 0; i < 3; i++) {
+		fetches = fake("one")->fetches;
 		next_life();
-		assert_int_equal(fake("one")->fetches, fetches); /* at once, before any fetch */
 		after = see("orders.properties");
 		assert_same(&before, &after);
 		after = see("idle.properties");
@@ -32,7 +34,10 @@ static void test_same(void **state)
 		assert_int_equal(after.version, 0);
 		assert_int_equal(after.size, 0);
 		live_on();
-		run_for(150); /* polled as well */
+		if (polled)
+			UNTIL(fake("one")->fetches > fetches + 1);
+		else
+			run_for(50);
 		assert_told_nothing();
 		after = see("orders.properties");
 		assert_same(&before, &after);
@@ -43,9 +48,21 @@ static void test_same(void **state)
 		assert_string_equal(xattr("orders.properties", "state"), "ok");
 		assert_string_equal(xattr("idle.properties", "state"), "idle");
 		assert_told_nothing();
-		fetches = fake("one")->fetches;
+		assert_true(polled || fake("one")->fetches == fetches);
 	}
 	live_out();
+}
+
+static void test_same(void **state)
+{
+	(void)state;
+	same_again(false);
+}
+
+static void test_same_polled(void **state)
+{
+	(void)state;
+	same_again(true);
 }
 
 /* Written anew with the same bytes: its file's time has moved, the connector's hasn't. */
@@ -673,6 +690,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		BOTH(test_same),
+		BOTH(test_same_polled),
 		BOTH(test_same_bytes_rewritten),
 		BOTH(test_same_failed),
 		BOTH(test_same_stale),

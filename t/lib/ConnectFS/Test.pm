@@ -76,6 +76,7 @@ sub helper_path { return "$HELPERS/$_[0]" }
 
 # Messages in English, nothing of the user's own session
 $ENV{LC_ALL} = 'C.UTF-8';
+$ENV{PYTHONDONTWRITEBYTECODE} = 1;
 delete @ENV{qw(LANGUAGE NO_COLOR CLICOLOR_FORCE JOURNAL_STREAM NOTIFY_SOCKET)};
 mkdir base_dir() . '/run', 0700;
 $ENV{XDG_RUNTIME_DIR} = base_dir() . '/run';

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "versions.h"
+
 static volatile sig_atomic_t stop;
 
 static void on_term(int sig)
@@ -30,7 +32,7 @@ static int bad(const char *why, long i, const char *text, size_t len)
 int main(int argc, char **argv)
 {
 	static char text[65536];
-	unsigned long first = 0, last = 0;
+	struct versions versions = {0};
 
 	if (argc != 4)
 		return 2;
@@ -69,28 +71,12 @@ int main(int argc, char **argv)
 		close(fd);
 		text[len] = '\0';
 
-		unsigned long v, va, vb, ve;
-		int at = 0, end = 0;
-		char *a;
-		if (len < 20 || text[len - 1] != '\n' || sscanf(text, "name=orders\nfirst=%lu\na=%n", &v, &at) != 1 || !at)
-			return bad("head", i, text, len);
-		a = text + at;
-		if (sscanf(a, "%lu-", &va) != 1 || va != v)
-			return bad("mixed", i, text, len);
-		a = strchr(a, '-') + 1;
-		size_t xs = strspn(a, "x");
-		if (xs != (v * 37) % 3000)
-			return bad("length", i, text, len);
-		if (sscanf(a + xs, "\nb=%lu\nlast=%lu%n", &vb, &ve, &end) != 2 || vb != v || ve != v || a + xs + end + 1 != text + len)
-			return bad("tail", i, text, len);
-		if (v < last)
-			return bad("went back", i, text, len);
-		last = v;
-		if (!first)
-			first = v;
+		const char *what = versions_check(&versions, text, len);
+		if (what)
+			return bad(what, i, text, len);
 		if (stop)
 			n = i + 1;
 	}
-	printf("ok %ld first %lu last %lu\n", n, first, last);
+	printf("ok %ld first %lu last %lu\n", n, versions.first, versions.last);
 	return 0;
 }

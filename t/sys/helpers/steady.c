@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "versions.h"
+
 enum { SIZE = 64 * 1024 };
 
 static _Noreturn void bad(const char *what, unsigned long round, const char *text)
@@ -49,25 +51,10 @@ static size_t read_pieces(int fd, char *buf, unsigned long round)
 	return len;
 }
 
-static long check(const char *text, size_t len, unsigned long round)
-{
-	long first, a, b, last;
-	int xs_from, xs_to, end = -1;
-
-	if (sscanf(text, "name=orders\nfirst=%ld\na=%ld-%n", &first, &a, &xs_from) != 2)
-		bad("form", round, text);
-	xs_to = xs_from + (int)strspn(text + xs_from, "x");
-	if (sscanf(text + xs_to, "\nb=%ld\nlast=%ld\n%n", &b, &last, &end) != 2 || end < 0 || (size_t)(xs_to + end) != len)
-		bad("form", round, text);
-	if (a != first || b != first || last != first || xs_to - xs_from != first * 37 % 3000)
-		bad("mix", round, text);
-	return first;
-}
-
 int main(int argc, char **argv)
 {
 	static char buf[SIZE];
-	long first = 0, last = 0;
+	struct versions versions = {0};
 	unsigned long n = 0;
 
 	if (argc < 3)
@@ -75,19 +62,16 @@ int main(int argc, char **argv)
 	srand(argc > 3 ? (unsigned)atoi(argv[3]) : 1);
 	for (; access(argv[2], F_OK) != 0; n++) {
 		int fd = open(argv[1], O_RDONLY | O_CLOEXEC);
-		long v;
+		const char *what;
 
 		if (fd < 0)
 			bad("open", n, argv[1]);
-		v = check(buf, read_pieces(fd, buf, n), n);
+		what = versions_check(&versions, buf, read_pieces(fd, buf, n));
+		if (what)
+			bad(what, n, buf);
 		if (close(fd) != 0)
 			bad("close", n, "");
-		if (v < last)
-			bad("went back", n, buf);
-		last = v;
-		if (!first)
-			first = v;
 	}
-	printf("ok %lu first %ld last %ld\n", n, first, last);
+	printf("ok %lu first %lu last %lu\n", n, versions.first, versions.last);
 	return 0;
 }

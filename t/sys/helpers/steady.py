@@ -1,13 +1,14 @@
 # As steady.c, in Python: steady.py FILE STOP [SEED]
 import os
 import random
-import re
 import sys
+
+from versions import Versions
 
 path, stop = sys.argv[1], sys.argv[2]
 random.seed(int(sys.argv[3]) if len(sys.argv) > 3 else 1)
-whole = re.compile(r"name=orders\nfirst=(\d+)\na=(\d+)-(x*)\nb=(\d+)\nlast=(\d+)\n\Z")
-n = first = last = 0
+versions = Versions()
+n = 0
 
 
 def pieces(f):
@@ -33,18 +34,9 @@ while not os.path.exists(stop):
     except OSError as e:
         print("bad read at round", n, e)
         sys.exit(1)
-    m = whole.match(text)
-    if not m:
-        print("bad form at round", n, len(text), "bytes:", text[:300])
+    bad = versions.check(text)
+    if bad:
+        print("bad", bad, "at round", n, len(text), "bytes:", text[:300])
         sys.exit(1)
-    v = int(m.group(1))
-    if any(int(m.group(g)) != v for g in (2, 4, 5)) or len(m.group(3)) != v * 37 % 3000:
-        print("bad mix at round", n, text[:300])
-        sys.exit(1)
-    if v < last:
-        print("bad went back at round", n, v, last)
-        sys.exit(1)
-    last = v
-    first = first or v
     n += 1
-print("ok", n, "first", first, "last", last)
+print("ok", n, "first", versions.first, "last", versions.last)
