@@ -35,13 +35,15 @@ enum {
 	CHUNK_HEAD = 64,
 	CHUNKS_MAX = (size_t)KEEP_SEGMENTS_MAX * KEEP_SEGMENT / CHUNK,
 	BLOCK_HEAD = 16,
-	N_CLASSES = 18,
+	N_CLASSES = 36,
 	NONE = -1
 };
 
-/* Bytes of a block with its head; multiples of 16. */
+/* Bytes of a block with its head; multiples of 16. Up to 2 KiB, where most are, a sixth or so above the one before;
+ * and each as large as its number in a chunk allows. */
 static const uint32_t class_size[N_CLASSES] = {
-	48, 64, 96, 128, 160, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4672, 6528, 8160, 16352
+	48, 64, 80, 96, 112, 128, 144, 160, 176, 208, 240, 272, 304, 352, 416, 480, 544, 592, 672, 752, 848, 960,
+	1088, 1200, 1360, 1472, 1632, 1808, 2032, 2336, 2720, 3264, 4080, 5440, 8176, 16352
 };
 
 enum chunk_type { CHUNK_FREE = 0, CHUNK_BLOCKS = 1, CHUNK_RUN = 2 };

@@ -27,7 +27,7 @@
 struct keep;
 
 enum {
-	KEEP_FORMAT = 1,                  /* of the blocks' layout and of what users put into them */
+	KEEP_FORMAT = 2,                  /* of the blocks' layout and of what users put into them */
 	KEEP_SEGMENT = 1024 * 1024,       /* it grows by so much; never shrinks */
 	KEEP_SEGMENTS_MAX = 1024,         /* 1 GiB; then it is full */
 	KEEP_BLOCK_MAX = 16 * 1024 * 1024 /* the largest block */

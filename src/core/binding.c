@@ -17,11 +17,6 @@ static struct slice wanted_name(const struct secret_wanted *w)
 	return slice_of(w->name, w->len);
 }
 
-static struct slice ref_field(const struct binding_ref *ref)
-{
-	return slice_of(ref->field, ref->field_len);
-}
-
 /* Where the field is, or where it would have to be put. */
 static size_t wanted_place(const struct secret *s, struct slice name, bool *ret_found)
 {
@@ -47,7 +42,7 @@ static size_t wanted_place(const struct secret *s, struct slice name, bool *ret_
 static struct secret_wanted *wanted_find(const struct secret *s, const struct binding_ref *ref)
 {
 	bool found;
-	size_t i = wanted_place(s, ref_field(ref), &found);
+	size_t i = wanted_place(s, ref->field, &found);
 
 	return found ? &s->wanted[i] : NULL;
 }
@@ -58,7 +53,7 @@ static int compare_refs(const void *a, const void *b)
 
 	if ((*x)->secret != (*y)->secret)
 		return (*x)->secret < (*y)->secret ? -1 : 1;
-	return slice_compare(ref_field(*x), ref_field(*y));
+	return slice_compare((*x)->field, (*y)->field);
 }
 
 /* The fields that nobody wants yet, each once, without users. */
@@ -73,14 +68,16 @@ static int wanted_new(const struct secret *s, struct binding_ref *const *refs, s
 
 		if ((i && compare_refs(&refs[i - 1], &refs[i]) == 0) || wanted_find(s, ref))
 			continue;
-		copy = malloc(ref->field_len + 1);
+		copy = malloc(ref->field.len + 1);
 		if (!copy) {
 			while (n_new)
 				free(ret[--n_new].name);
 			return -ENOMEM;
 		}
-		memcpy(copy, ref->field, ref->field_len + 1);
-		ret[n_new++] = (struct secret_wanted){ copy, ref->field_len, 0 };
+		if (ref->field.len)
+			memcpy(copy, ref->field.data, ref->field.len);
+		copy[ref->field.len] = '\0';
+		ret[n_new++] = (struct secret_wanted){ copy, ref->field.len, 0 };
 	}
 	*ret_n = n_new;
 	return 0;
@@ -161,57 +158,96 @@ static int ref_broken(struct binding_ref *ref, int err, struct slice provider, c
                       const char *text)
 {
 	ref->kind = REF_BROKEN;
-	ref->err = err;
-	if (asprintf(&ref->error, "%.*s: %s%s", SLICE_FMT(provider), what, text) < 0) {
-		ref->error = NULL;
+	ref->broken.err = err;
+	if (asprintf(&ref->broken.error, "%.*s: %s%s", SLICE_FMT(provider), what, text) < 0) {
+		ref->broken.error = NULL;
 		return -ENOMEM;
 	}
+	return 0;
+}
+
+static int more_room(struct binding *b)
+{
+	size_t n = b->n_secrets;
+	struct binding_secret **more;
+
+	if (n & (n - 1))
+		return 0;
+	more = realloc(b->secrets, (n ? 2 * n : 1) * sizeof(struct binding_secret *));
+	if (!more)
+		return -ENOMEM;
+	b->secrets = more;
 	return 0;
 }
 
 /* The index of a secret in the binding that is being made. Nobody else becomes a user meanwhile: if the
  * binding is one already, it is the last. */
-static size_t use_secret(struct binding *b, struct secret *s)
+static int use_secret(struct binding *b, struct secret *s, uint32_t *ret)
 {
 	struct binding_secret *bs;
 
 	if (!list_empty(&s->users)) {
 		bs = list_entry(s->users.prev, struct binding_secret, user);
-		if (bs->binding == b)
-			return (size_t)(bs - b->secrets);
+		if (bs->binding == b) {
+			*ret = bs->index;
+			return 0;
+		}
 	}
-	bs = &b->secrets[b->n_secrets]; /* room for as many as there are references */
+	bs = more_room(b) == 0 ? calloc(1, sizeof(*bs)) : NULL;
+	if (!bs)
+		return -ENOMEM;
 	bs->binding = b;
 	bs->secret = secret_ref(s);
+	bs->index = (uint32_t)b->n_secrets;
 	list_init(&bs->waiter);
 	list_init(&bs->user);
 	list_append(&s->users, &bs->user);
-	return b->n_secrets++;
+	b->secrets[b->n_secrets++] = bs;
+	*ret = bs->index;
+	return 0;
 }
 
-static int bind_secret(struct binding *b, struct binding_ref *ref, struct provider_instance *p,
-                       const struct buf *id, const struct buf *field)
+/* As a rule the field is the key as it is written. */
+static int set_field(struct binding_ref *ref, struct slice field, struct slice key)
 {
-	struct secret *s;
-	int err = resolver_get_secret(b->resolver, p, buf_slice(id), &s);
+	char *copy;
 
-	if (err)
-		return err;
-	ref->secret = use_secret(b, s);
-	ref->field = malloc(field->len + 1);
-	if (!ref->field)
-		return -ENOMEM;
-	if (field->len)
-		memcpy(ref->field, field->data, field->len);
-	ref->field[field->len] = '\0';
-	ref->field_len = field->len;
 	ref->kind = REF_SECRET;
+	ref->field = key;
+	if (slice_eq(field, key))
+		return 0;
+	copy = malloc(field.len + 1); /* it may be empty */
+	if (!copy) {
+		ref->kind = REF_LITERAL;
+		return -ENOMEM;
+	}
+	if (field.len)
+		memcpy(copy, field.data, field.len);
+	ref->field = slice_of(copy, field.len);
+	ref->mapped = true;
 	return 0;
+}
+
+static int bind_secret(struct binding *b, struct binding_ref *ref, struct provider_instance *p, struct slice id,
+                       struct slice field, struct slice key)
+{
+	struct secret *s = NULL;
+	int err = resolver_get_secret(b->resolver, p, id, &s);
+
+	if (!err) {
+		err = use_secret(b, s, &ref->secret);
+		if (err && list_empty(&s->users))
+			resolver_drop_secret(s);
+	}
+	if (!err)
+		err = set_field(ref, field, key);
+	return err;
 }
 
 static int bind_ref(struct binding *b, struct binding_ref *ref, const struct config_ref *cr)
 {
-	struct provider_instance *p = find_provider(b->resolver, cr->provider);
+	const struct config_source *source = config_ref_source(b->config, cr);
+	struct provider_instance *p = find_provider(b->resolver, source->provider);
 	struct error error = ERROR_INIT;
 	struct buf id, field;
 	int err;
@@ -220,15 +256,15 @@ static int bind_ref(struct binding *b, struct binding_ref *ref, const struct con
 	if (!p || !p->settings->class_name)
 		return 0; /* as in Kafka: other software writes ${a:b} too */
 	if (!p->ops)
-		return ref_broken(ref, EIO, cr->provider, "this connectfs has no provider of the class ",
+		return ref_broken(ref, EIO, source->provider, "this connectfs has no provider of the class ",
 		                  p->settings->class_name);
 	buf_init(&id, 64 * 1024);
 	buf_init(&field, 64 * 1024);
-	err = p->ops->map(p->self, cr->path, cr->key, &id, &field, &error);
+	err = p->ops->map(p->self, source->path, cr->key, &id, &field, &error);
 	if (err && err != -ENOMEM)
-		err = ref_broken(ref, -err, cr->provider, "", error.text[0] ? error.text : strerror(-err));
+		err = ref_broken(ref, -err, source->provider, "", error.text[0] ? error.text : strerror(-err));
 	else if (!err)
-		err = bind_secret(b, ref, p, &id, &field);
+		err = bind_secret(b, ref, p, buf_slice(&id), buf_slice(&field), cr->key);
 	buf_free(&id);
 	buf_free(&field);
 	return err;
@@ -248,7 +284,7 @@ static int bind_fields(struct binding *b)
 	if (n > 1)
 		qsort(sorted, n, sizeof(*sorted), compare_refs);
 	for (size_t i = 0, end; i < n && !err; i = end) {
-		struct binding_secret *bs = &b->secrets[sorted[i]->secret];
+		struct binding_secret *bs = b->secrets[sorted[i]->secret];
 
 		end = i + 1;
 		while (end < n && sorted[end]->secret == sorted[i]->secret)
@@ -263,7 +299,7 @@ static int bind_fields(struct binding *b)
 int resolver_bind(struct resolver *r, const struct config *config,
                   void (*changed)(void *arg, int64_t since_ms), void *arg, struct binding **ret)
 {
-	struct binding *b = calloc(1, sizeof(*b));
+	struct binding *b = calloc(1, sizeof(*b) + config->n_refs * sizeof(b->refs[0]));
 	int err = 0;
 
 	if (!b)
@@ -272,10 +308,6 @@ int resolver_bind(struct resolver *r, const struct config *config,
 	b->config = config;
 	b->changed = changed;
 	b->arg = arg;
-	b->refs = calloc(config->n_refs + 1, sizeof(*b->refs));
-	b->secrets = calloc(config->n_refs + 1, sizeof(*b->secrets));
-	if (!b->refs || !b->secrets)
-		err = -ENOMEM;
 	for (size_t i = 0; i < config->n_refs && !err; i++)
 		err = bind_ref(b, &b->refs[i], &config->refs[i]);
 	if (!err)
@@ -292,25 +324,28 @@ void binding_free(struct binding *b)
 {
 	if (!b)
 		return;
-	for (size_t i = 0; b->refs && b->secrets && i < b->config->n_refs; i++) {
+	for (size_t i = 0; i < b->config->n_refs; i++) {
 		struct binding_ref *ref = &b->refs[i];
 
-		if (ref->kind == REF_SECRET && b->secrets[ref->secret].wanting)
-			wanted_find(b->secrets[ref->secret].secret, ref)->users--;
-		free(ref->field);
-		free(ref->error);
+		if (ref->kind == REF_SECRET && b->secrets[ref->secret]->wanting)
+			wanted_find(b->secrets[ref->secret]->secret, ref)->users--;
+		if (ref->mapped)
+			free((char *)(uintptr_t)ref->field.data);
+		if (ref->kind == REF_BROKEN)
+			free(ref->broken.error);
 	}
 	for (size_t i = 0; i < b->n_secrets; i++) {
-		struct secret *s = b->secrets[i].secret;
+		struct binding_secret *bs = b->secrets[i];
+		struct secret *s = bs->secret;
 
 		wanted_sweep(s);
-		list_remove(&b->secrets[i].waiter);
-		list_remove(&b->secrets[i].user);
+		list_remove(&bs->waiter);
+		list_remove(&bs->user);
 		if (list_empty(&s->users))
 			resolver_drop_secret(s);
 		secret_unref(s);
+		free(bs);
 	}
-	free(b->refs);
 	free(b->secrets);
 	free(b);
 }
@@ -322,7 +357,7 @@ size_t binding_n_secrets(const struct binding *b)
 
 struct secret *binding_secret(const struct binding *b, size_t i)
 {
-	return b->secrets[i].secret;
+	return b->secrets[i]->secret;
 }
 
 /* ---- needing ---- */
@@ -334,7 +369,7 @@ int binding_need(struct binding *b, enum need need, void (*done)(void *arg), voi
 	b->done_arg = arg;
 	b->pending = 0;
 	for (size_t i = 0; i < b->n_secrets; i++) {
-		struct binding_secret *bs = &b->secrets[i];
+		struct binding_secret *bs = b->secrets[i];
 
 		bs->tries = 0;
 		bs->asked = bs->secret->n_begun;
@@ -372,7 +407,7 @@ uint64_t binding_hash(const struct binding *b, uint64_t seed)
 	uint64_t h = seed;
 
 	for (size_t i = 0; i < b->n_secrets; i++) {
-		const struct secret *s = b->secrets[i].secret;
+		const struct secret *s = b->secrets[i]->secret;
 
 		h = hash_more(h, slice_of(s->id, s->id_len));
 		for (size_t j = 0; s->values && j < secret_values_count(s->values); j++) {
@@ -394,10 +429,10 @@ static enum resolution missing(const struct binding *b, const struct binding_ref
 	if (b->resolver->settings->unresolved_keep)
 		return LITERAL;
 	if (s->note)
-		error_set(err, ENOKEY, "no key \"%.*s\": %s", (int)ref->field_len, ref->field, s->note);
+		error_set(err, ENOKEY, "no key \"%.*s\": %s", SLICE_FMT(ref->field), s->note);
 	else
 		error_set(err, ENOKEY, "%s: no key \"%.*s\" in \"%.*s\"", s->provider->settings->name,
-		          (int)ref->field_len, ref->field, (int)s->id_len, s->id);
+		          SLICE_FMT(ref->field), (int)s->id_len, s->id);
 	return BROKEN;
 }
 
@@ -406,7 +441,7 @@ enum resolution binding_unfit(const struct binding *b, size_t i, struct error *e
 	const struct binding_ref *ref = &b->refs[i];
 
 	if (ref->kind == REF_BROKEN)
-		error_set(err, ref->err, "%s", ref->error);
+		error_set(err, ref->broken.err, "%s", ref->broken.error);
 	return ref->kind == REF_BROKEN ? BROKEN : ref->kind == REF_LITERAL ? LITERAL : RESOLVED;
 }
 
@@ -417,14 +452,14 @@ enum resolution binding_resolve(const struct binding *b, size_t i, struct slice 
 
 	if (ref->kind != REF_SECRET)
 		return binding_unfit(b, i, err);
-	s = b->secrets[ref->secret].secret;
+	s = b->secrets[ref->secret]->secret;
 	if (!s->values) {
 		int code = s->err ? s->err : EIO;
 
 		error_set(err, code, "%s", s->error ? s->error : strerror(code));
 		return BROKEN;
 	}
-	if (!secret_values_get(s->values, ref_field(ref), ret_value))
+	if (!secret_values_get(s->values, ref->field, ret_value))
 		return missing(b, ref, s, err);
 	return s->state == SECRET_STALE ? RESOLVED_STALE : RESOLVED;
 }

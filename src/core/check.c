@@ -70,6 +70,7 @@ static void check_trouble(void *arg, const struct config_ref *ref, enum resoluti
 {
 	struct check *c = arg;
 	const struct config_value *value = &c->config->values[ref->value];
+	struct slice provider = config_ref_source(c->config, ref)->provider;
 	struct buf key;
 
 	buf_init(&key, 4096);
@@ -77,12 +78,12 @@ static void check_trouble(void *arg, const struct config_ref *ref, enum resoluti
 		buf_add_str(&key, "(a key)");
 	if (how == BROKEN)
 		report_add(c->report, REPORT_ERROR, check_name(c), value->line, key.data, "%s", err->text);
-	else if (how == LITERAL && resolver_has_provider(c->engine->resolver, ref->provider))
+	else if (how == LITERAL && resolver_has_provider(c->engine->resolver, provider))
 		report_add(c->report, REPORT_NOTE, check_name(c), value->line, key.data,
-		           "stays as it is: the provider \"%.*s\" has no such key", SLICE_FMT(ref->provider));
+		           "stays as it is: the provider \"%.*s\" has no such key", SLICE_FMT(provider));
 	else if (how == LITERAL)
 		report_add(c->report, REPORT_NOTE, check_name(c), value->line, key.data,
-		           "stays as it is: there is no provider \"%.*s\" in config.providers", SLICE_FMT(ref->provider));
+		           "stays as it is: there is no provider \"%.*s\" in config.providers", SLICE_FMT(provider));
 	buf_free(&key);
 }
 

@@ -182,13 +182,17 @@ static int rebind(struct connector *conn, const struct config *config)
 /* A text that parses takes the place of the one before. */
 static void take_text(struct connector *conn, struct stored *stored, struct config *config)
 {
-	struct stored *old = conn->stored;
+	struct stored *old = conn->stored, *in_keep = kept_text(conn, stored);
 	struct config *old_config = conn->config;
 	bool first = !old, same = old && old->len == stored->len && memcmp(old->text, stored->text, old->len) == 0;
 	uint64_t hash = hash_bytes(stored->text, stored->len), known = conn->text_hash;
 	bool moved = (known && known != hash) || (!first && !same); /* known: also to a predecessor */
 
 	set_load_error(conn, NULL);
+	if (in_keep) {
+		stored_unref(stored);
+		stored = in_keep;
+	}
 	if (!same || moved)
 		rebind(conn, conn->active ? config : NULL); /* out of memory: tried again below */
 	pthread_mutex_lock(&conn->lock);
@@ -208,7 +212,6 @@ static void take_text(struct connector *conn, struct stored *stored, struct conf
 	config_free(old_config);
 	conn->dirty = true;
 	conn->text_hash = hash;
-	kept_text_store(conn);
 	if (moved)
 		connector_move(conn, NULL);
 	else if (!known)
@@ -437,7 +440,7 @@ static void job_secrets(struct connector *conn)
 	if (open && !conn->active) {
 		conn->active = true;
 		kept_set(conn, KEPT_ACTIVE, 0);
-		kept_text_store(conn);
+		kept_text_move(conn);
 	}
 	if (!conn->config || !conn->active) {
 		job_end(conn, idle_state(conn));

@@ -83,7 +83,7 @@ struct connector {
 
 	pthread_mutex_t lock;
 	struct snapshot *snapshot;    /* the last good one; served in state OK and STALE */
-	struct stored *stored;        /* the last good text, NULL: not read yet */
+	struct stored *stored;        /* the last good text, NULL: not read yet. In the keep, when it has been opened */
 	uint64_t text_generation;     /* moves when the text does */
 	enum connector_state state;
 	int err;                      /* positive errno of FAILED and STALE */
@@ -91,7 +91,6 @@ struct connector {
 	int64_t mtime_ns, rotated_ns; /* rotated: 0 never */
 	uint64_t version;
 	struct kept_connector *kept;  /* the same, where a successor finds it; NULL: there is no keep */
-	struct kept_text *kept_text;  /* so is stored, when it has been opened; NULL: it isn't, or there was no room */
 	bool touch_pending;           /* attributes must not be kept by the kernel */
 	int64_t touch_mtime_ns;       /* what the notifier was told, 0: no touch is under way */
 	struct config *config;        /* of stored */
@@ -237,7 +236,10 @@ void kept_refresh(struct connector *conn, const struct snapshot *snapshot); /* b
 void kept_set(struct connector *conn, uint32_t set, uint32_t clear);
 bool kept_render(struct connector *conn);                 /* begins; false: just this has killed workers */
 void kept_rendered(struct connector *conn);               /* it has gone well */
-void kept_text_store(struct connector *conn);             /* stored is new, or it has been opened: keeps it */
+/* s with its text in the keep, where a successor finds it: of a connector that has been opened. NULL: it stays as it
+ * is, since it lies there already, or there is no room. */
+struct stored *kept_text(const struct connector *conn, const struct stored *s);
+void kept_text_move(struct connector *conn);              /* the same with conn->stored */
 void kept_end(struct connector *conn);                    /* the connector is being destroyed */
 char *kept_snapshot_new(struct keep *keep, const char *data, size_t size); /* a copy; NULL: full */
 void kept_snapshot_free(struct keep *keep, char *data);

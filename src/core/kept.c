@@ -189,35 +189,38 @@ void kept_rendered(struct connector *conn)
 	kept_set(conn, 0, KEPT_RENDERING | KEPT_DEATHS);
 }
 
-static void drop_text(struct connector *conn)
-{
-	if (conn->catalog && conn->catalog->engine->keep)
-		keep_free(conn->catalog->engine->keep, conn->kept_text);
-	conn->kept_text = NULL;
-}
-
-void kept_text_store(struct connector *conn)
+struct stored *kept_text(const struct connector *conn, const struct stored *s)
 {
 	struct keep *keep = conn->catalog->engine->keep;
-	const struct stored *stored = conn->stored;
-	struct kept_text *k;
+	struct kept_text *k = keep && conn->active && !s->keep ? keep_alloc(keep, sizeof(*k) + s->len) : NULL;
+	struct stored *moved = k ? stored_in_keep(s, keep, k, k->data) : NULL;
 
-	if (!keep || !conn->active || !stored)
-		return;
-	k = keep_alloc(keep, sizeof(*k) + stored->len);
-	if (k) {
-		*k = (struct kept_text){ .ino = conn->ino, .syntax = stored->syntax, .len = (uint32_t)stored->len };
-		if (stored->len)
-			memcpy(k->data, stored->text, stored->len);
-		keep_commit(keep, k, KEEP_TEXT);
+	if (!moved) {
+		if (k)
+			keep_free(keep, k);
+		return NULL;
 	}
-	drop_text(conn);
-	conn->kept_text = k;
+	*k = (struct kept_text){ .ino = conn->ino, .syntax = s->syntax, .len = (uint32_t)s->len };
+	if (s->len)
+		memcpy(k->data, s->text, s->len);
+	keep_commit(keep, k, KEEP_TEXT);
+	return moved;
+}
+
+void kept_text_move(struct connector *conn)
+{
+	struct stored *old = conn->stored, *moved = old ? kept_text(conn, old) : NULL;
+
+	if (!moved)
+		return;
+	pthread_mutex_lock(&conn->lock);
+	conn->stored = moved;
+	pthread_mutex_unlock(&conn->lock);
+	stored_unref(old);
 }
 
 void kept_end(struct connector *conn)
 {
-	drop_text(conn);
 	if (conn->catalog && conn->catalog->engine->keep)
 		keep_free(conn->catalog->engine->keep, conn->kept);
 	conn->kept = NULL;
@@ -362,19 +365,21 @@ static void restore_connector(void *arg, void *block)
 	catalog_adopted(c, conn);
 }
 
-/* Read again in any case; but should it be broken now, this one is served. */
-static bool take_text(struct restoring *r, struct connector *conn, const struct kept_text *k)
+/* Read again in any case; but should it be broken now, this one is served. True: k is the text's now. */
+static bool take_text(struct restoring *r, struct connector *conn, struct kept_text *k)
 {
+	const struct stored text = { .text = k->data, .len = k->len, .syntax = (enum config_syntax)k->syntax };
 	struct error err = ERROR_INIT;
 	struct config *config = NULL;
-	struct stored *stored;
+	struct stored *stored = NULL;
 	unsigned line;
 
 	if (!keep_holds(k, sizeof(*k), k->len))
 		return false;
-	stored = stored_new(slice_of(k->data, k->len), (enum config_syntax)k->syntax, NULL);
-	if (!stored || config_parse(stored_text(stored), stored->syntax, &config, &line, &err) != 0) {
-		stored_unref(stored);
+	if (config_parse(stored_text(&text), text.syntax, &config, &line, &err) == 0)
+		stored = stored_in_keep(&text, r->e->keep, k, k->data);
+	if (!stored) {
+		config_free(config);
 		if (err.code != EINVAL)
 			r->err = -ENOMEM;
 		return false;
@@ -396,11 +401,11 @@ static void restore_text(void *arg, void *block)
 	struct connector *conn = catalog_find_ino(r->e->catalog, k->ino);
 
 	/* Of two, which a death between them leaves, either will do: the text is read again. */
-	if (conn && conn->wanted && conn->active && !conn->kept_text) {
-		conn->kept_text = k;
-		if (!conn->stored && take_text(r, conn, k))
-			catalog_queue_load(conn);
-	} else {
+	if (conn && conn->wanted && conn->active && !conn->stored && take_text(r, conn, k)) {
+		catalog_queue_load(conn);
+	} else if (!conn || !conn->stored || conn->stored->block != k) {
+		if (conn && conn->active)
+			kept_text_move(conn); /* it was read before we came here; we may be called for its block too */
 		keep_free(r->e->keep, k);
 	}
 	connector_unref(conn);

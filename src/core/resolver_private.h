@@ -24,18 +24,26 @@ struct binding_secret {
 	struct binding *binding;
 	struct secret *secret;
 	struct list user, waiter;
+	uint32_t index;      /* in the binding */
+	uint8_t tries;       /* of the need under way */
 	bool wanting;        /* its fields are among those that the secret is wanted for */
-	unsigned tries;      /* of the need under way */
-	unsigned long asked; /* s->n_begun at its beginning */
+	unsigned long asked; /* s->n_begun at the need's beginning */
 };
 
+enum ref_kind { REF_LITERAL, REF_BROKEN, REF_SECRET };
+
+/* There are as many of them as references in all connectors: kept small. */
 struct binding_ref {
-	enum { REF_LITERAL, REF_BROKEN, REF_SECRET } kind;
-	size_t secret;  /* REF_SECRET: index */
-	char *field;
-	size_t field_len;
-	int err;        /* REF_BROKEN */
-	char *error;
+	uint8_t kind;               /* enum ref_kind */
+	bool mapped;                /* field is our own, since the provider has made it of the key; else the config's */
+	uint32_t secret;            /* REF_SECRET: index */
+	union {
+		struct slice field; /* REF_SECRET */
+		struct {
+			char *error;
+			int err;
+		} broken;           /* REF_BROKEN */
+	};
 };
 
 struct binding {
@@ -43,13 +51,13 @@ struct binding {
 	const struct config *config;
 	void (*changed)(void *arg, int64_t since_ms);
 	void *arg;
-	struct binding_ref *refs; /* as many as config->n_refs */
-	struct binding_secret *secrets;
+	struct binding_secret **secrets; /* each once; room for the next power of two */
 	size_t n_secrets;
 	enum need need;
-	size_t pending;           /* secrets that have not said yet */
+	size_t pending;                  /* secrets that have not said yet */
 	void (*done)(void *arg);
 	void *done_arg;
+	struct binding_ref refs[];       /* as many as config->n_refs */
 };
 
 /* Has the secret said what there is to say? Starts a fetch where it takes one. asked: how many fetches had

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <grp.h>
+#include <malloc.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -626,6 +627,9 @@ int worker_main(int argc, char **argv)
 	umask(077);
 	err = secmem_harden_process();
 	secmem_install_jansson();
+	/* Else glibc raises it to twice the largest block that was freed (mallopt(3)), and each thread's arena would keep
+	 * as much of what it read. */
+	mallopt(M_TRIM_THRESHOLD, 128 * 1024);
 	if (err)
 		fail(&w, 2, "can't protect the process's memory: %s", strerror(-err));
 	else if (parse_args(&w, argc, argv) != 0)

@@ -26,7 +26,7 @@ struct parsed {
 
 /* What a config takes. */
 struct measure {
-	size_t n_keys, n_values, n_refs, pool;
+	size_t n_keys, n_values, n_refs, n_sources, pool;
 	unsigned line; /* of the first reference that is too many; 0: there is none */
 };
 
@@ -81,12 +81,14 @@ static struct config_value value_at(const struct parsed *p, size_t i)
 		const struct property *e = &p->properties.items[i];
 
 		return (struct config_value){ .key = e->key, .value = e->value, .line = e->line,
-		                              .start = e->value_start, .end = e->value_end };
+		                              .start = (uint32_t)e->value_start,
+		                              .end = (uint32_t)e->value_end };
 	} else {
 		const struct json_member *e = &p->json.items[i];
 
 		return (struct config_value){ .key = e->key, .value = e->value, .line = e->line,
-		                              .start = e->value_start, .end = e->value_end };
+		                              .start = (uint32_t)e->value_start,
+		                              .end = (uint32_t)e->value_end };
 	}
 }
 
@@ -181,9 +183,10 @@ static struct config *allocate(const struct measure *m)
 	static_assert(alignof(struct config_value) <= alignof(struct config), "the block is aligned for all");
 	static_assert(alignof(struct config_ref) <= alignof(struct config), "the block is aligned for all");
 	static_assert(alignof(struct config_source) <= alignof(struct config), "the block is aligned, too");
+	static_assert(sizeof(struct config_value) % alignof(struct config) == 0, "what follows is aligned");
 	size_t values = m->n_values * sizeof(struct config_value);
 	size_t refs = m->n_refs * sizeof(struct config_ref);
-	size_t sources = m->n_refs * sizeof(struct config_source); /* at most */
+	size_t sources = m->n_sources * sizeof(struct config_source);
 	struct config *c = malloc(sizeof(*c) + values + refs + sources + m->pool);
 
 	if (!c)
@@ -206,8 +209,122 @@ static struct slice keep(char **pool, struct slice s)
 	return copy;
 }
 
+/* ---- what refers to the same ---- */
+
+/* A reference, while it is worked out what all of them refer to. */
+struct origin {
+	struct slice provider, path;
+	uint32_t ref;
+};
+
+struct origins {
+	struct origin *sorted; /* by provider, path and place */
+	uint32_t *source_of;   /* by reference */
+	size_t n;
+};
+
+/* Any order will do that has the same next to each other. */
+static int compare_slices(struct slice a, struct slice b)
+{
+	if (a.len != b.len)
+		return a.len < b.len ? -1 : 1;
+	return a.len ? memcmp(a.data, b.data, a.len) : 0;
+}
+
+static int compare_sources(const struct origin *a, const struct origin *b)
+{
+	int c = compare_slices(a->provider, b->provider);
+
+	return c ? c : compare_slices(a->path, b->path);
+}
+
+static int compare_origins(const void *a, const void *b)
+{
+	const struct origin *x = a, *y = b;
+	int c = compare_sources(x, y);
+
+	return c ? c : (x->ref > y->ref) - (x->ref < y->ref);
+}
+
+/* In their order. */
+static void find_origins(struct origins *o, const struct parsed *p)
+{
+	struct slice key, value;
+	struct reference ref;
+	size_t n = 0, pos;
+
+	for (size_t i = 0; i < p->len && n < o->n; i++) {
+		pos = 0;
+		while (entry_at(p, i, &key, &value) && reference_next(value, &pos, &ref)) {
+			o->sorted[n] = (struct origin){ ref.provider, ref.path, (uint32_t)n };
+			n++;
+		}
+	}
+}
+
+/* Tells each reference the first one with the same source, then numbers the sources in order. */
+static size_t number_sources(struct origins *o)
+{
+	const struct origin *first = o->sorted;
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < o->n; i++) {
+		if (compare_sources(first, &o->sorted[i]) != 0)
+			first = &o->sorted[i];
+		o->source_of[o->sorted[i].ref] = first->ref;
+	}
+	for (size_t i = 0; i < o->n; i++)
+		/* Else it has been numbered already: it came before. */
+		o->source_of[i] = o->source_of[i] == i ? n++ : o->source_of[o->source_of[i]];
+	return n;
+}
+
+static void origins_done(struct origins *o)
+{
+	free(o->sorted);
+	free(o->source_of);
+}
+
+/* 0 with the number of sources in m, or -ENOMEM. */
+static int origins_of(const struct parsed *p, struct measure *m, struct origins *ret)
+{
+	struct origins o = { .n = m->n_refs };
+
+	*ret = (struct origins){ .n = 0 };
+	if (o.n == 0)
+		return 0;
+	o.sorted = malloc(o.n * sizeof(*o.sorted));
+	o.source_of = malloc(o.n * sizeof(*o.source_of));
+	if (!o.sorted || !o.source_of) {
+		origins_done(&o);
+		return -ENOMEM;
+	}
+	find_origins(&o, p);
+	qsort(o.sorted, o.n, sizeof(*o.sorted), compare_origins);
+	m->n_sources = number_sources(&o);
+	*ret = o;
+	return 0;
+}
+
+static void mark_providers(struct config *c, const struct origins *o)
+{
+	for (size_t i = 0, end; i < o->n; i = end) {
+		uint32_t first = o->source_of[o->sorted[i].ref];
+
+		end = i + 1;
+		while (end < o->n && slice_eq(o->sorted[i].provider, o->sorted[end].provider)) {
+			if (o->source_of[o->sorted[end].ref] < first)
+				first = o->source_of[o->sorted[end].ref];
+			end++;
+		}
+		c->sources[first].first = true;
+	}
+}
+
+/* ---- building ---- */
+
 /* Adds an entry, if it holds references. */
-static void add_value(struct config *c, const struct parsed *p, size_t i, char **pool)
+static void add_value(struct config *c, const struct parsed *p, size_t i, const struct origins *o, char **pool)
 {
 	struct slice key, value;
 	struct reference ref;
@@ -219,104 +336,34 @@ static void add_value(struct config *c, const struct parsed *p, size_t i, char *
 	e = value_at(p, i);
 	e.key = keep(pool, e.key);
 	e.value = keep(pool, e.value);
-	e.first_ref = c->n_refs;
+	e.first_ref = (uint32_t)c->n_refs;
 	pos = 0;
-	while (reference_next(e.value, &pos, &ref))
-		c->refs[c->n_refs++] = (struct config_ref){ ref.provider, ref.path, ref.key,
-		                                            ref.start, ref.end, c->n_values, 0 };
-	e.n_refs = c->n_refs - e.first_ref;
+	while (reference_next(e.value, &pos, &ref)) {
+		uint32_t source = o->source_of[c->n_refs];
+
+		if (source == c->n_sources)
+			c->sources[c->n_sources++] = (struct config_source){ ref.provider, ref.path, false };
+		c->refs[c->n_refs++] = (struct config_ref){ ref.key, (uint32_t)ref.start, (uint32_t)ref.end,
+			                                    (uint32_t)c->n_values, source };
+	}
+	e.n_refs = (uint32_t)c->n_refs - e.first_ref;
 	c->values[c->n_values++] = e;
-}
-
-/* Any order will do that has the same next to each other. */
-static int compare_slices(struct slice a, struct slice b)
-{
-	if (a.len != b.len)
-		return a.len < b.len ? -1 : 1;
-	return a.len ? memcmp(a.data, b.data, a.len) : 0;
-}
-
-static int compare_sources(const struct config_ref *a, const struct config_ref *b)
-{
-	int c = compare_slices(a->provider, b->provider);
-
-	return c ? c : compare_slices(a->path, b->path);
-}
-
-/* By provider, path and place. */
-static int compare_refs(const void *a, const void *b)
-{
-	const struct config_ref *const *x = a, *const *y = b;
-	int c = compare_sources(*x, *y);
-
-	return c ? c : (*x > *y) - (*x < *y);
-}
-
-/* Tells each reference the first one with the same source, then numbers the sources in order. */
-static void number_sources(struct config *c, struct config_ref *const *sorted)
-{
-	const struct config_ref *first = NULL;
-
-	for (size_t i = 0; i < c->n_refs; i++) {
-		if (!first || compare_sources(first, sorted[i]) != 0)
-			first = sorted[i];
-		sorted[i]->source = (size_t)(first - c->refs);
-	}
-	for (size_t i = 0; i < c->n_refs; i++) {
-		struct config_ref *ref = &c->refs[i];
-
-		if (ref->source == i) {
-			c->sources[c->n_sources] = (struct config_source){ ref->provider, ref->path, false };
-			ref->source = c->n_sources++;
-		} else {
-			ref->source = c->refs[ref->source].source; /* numbered already: it came before */
-		}
-	}
-}
-
-static void mark_providers(struct config *c, struct config_ref *const *sorted)
-{
-	for (size_t i = 0, end; i < c->n_refs; i = end) {
-		size_t first = sorted[i]->source;
-
-		end = i + 1;
-		while (end < c->n_refs && slice_eq(sorted[i]->provider, sorted[end]->provider)) {
-			if (sorted[end]->source < first)
-				first = sorted[end]->source;
-			end++;
-		}
-		c->sources[first].first = true;
-	}
-}
-
-static int fold_sources(struct config *c)
-{
-	struct config_ref **sorted;
-
-	if (c->n_refs == 0)
-		return 0;
-	sorted = malloc(c->n_refs * sizeof(*sorted));
-	if (!sorted)
-		return -ENOMEM;
-	for (size_t i = 0; i < c->n_refs; i++)
-		sorted[i] = &c->refs[i];
-	qsort(sorted, c->n_refs, sizeof(*sorted), compare_refs);
-	number_sources(c, sorted);
-	mark_providers(c, sorted);
-	free(sorted);
-	return 0;
 }
 
 static struct config *build(const struct parsed *p, struct measure m, const struct specials *specials)
 {
 	struct slice name = choose_name(p, specials);
-	struct config *c;
+	struct config *c = NULL;
+	struct origins origins;
 	char *pool;
 
 	m.pool += name.len + 1;
-	c = allocate(&m);
-	if (!c)
+	if (origins_of(p, &m, &origins) == 0)
+		c = allocate(&m);
+	if (!c) {
+		origins_done(&origins);
 		return NULL;
+	}
 	c->syntax = p->syntax;
 	set_reload(c, specials);
 	pool = c->pool;
@@ -326,11 +373,9 @@ static struct config *build(const struct parsed *p, struct measure m, const stru
 		*pool++ = '\0';
 	}
 	for (size_t i = 0; i < p->len && c->n_values < m.n_values; i++)
-		add_value(c, p, i, &pool);
-	if (fold_sources(c) < 0) {
-		free(c);
-		return NULL;
-	}
+		add_value(c, p, i, &origins, &pool);
+	mark_providers(c, &origins);
+	origins_done(&origins);
 	return c;
 }
 

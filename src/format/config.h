@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/error.h"
@@ -26,21 +27,22 @@ enum config_reload {
 	CONFIG_RELOAD_NONE,
 };
 
+/* Positions and numbers are below LIMIT_STORED_BYTES. */
 struct config_value {
-	struct slice key, value;  /* decoded; value is what references are found in */
+	struct slice key, value;    /* decoded; value is what references are found in */
 	unsigned line;
-	size_t start, end;        /* as written, in the text */
-	size_t first_ref, n_refs; /* into refs */
+	uint32_t start, end;        /* as written, in the text */
+	uint32_t first_ref, n_refs; /* into refs */
 };
 
 struct config_ref {
-	struct slice provider, path, key; /* into value */
-	size_t start, end;                /* in the decoded value */
-	size_t value;                     /* index of the value that holds it */
-	size_t source;                    /* index of what it refers to */
+	struct slice key;
+	uint32_t start, end;        /* in the decoded value */
+	uint32_t value;             /* index of the value that holds it */
+	uint32_t source;            /* index of what it refers to */
 };
 
-/* What references refer to, the key left out. */
+/* What references refer to, the key left out; as the first of them writes it. */
 struct config_source {
 	struct slice provider, path;
 	bool first; /* no source before it has this provider */
@@ -60,6 +62,11 @@ struct config {
 	size_t n_sources;
 	char *pool;                  /* private */
 };
+
+static inline const struct config_source *config_ref_source(const struct config *c, const struct config_ref *ref)
+{
+	return &c->sources[ref->source];
+}
 
 /*
  * Parses text (over LIMIT_STORED_BYTES: -EFBIG; more than LIMIT_STORED_KEYS keys or LIMIT_STORED_REFS

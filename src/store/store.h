@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/keep.h"
 #include "base/loop.h"
 #include "base/pool.h"
 #include "base/report.h"
@@ -28,20 +29,25 @@ struct store_env {
 
 /* A stored config as it was read once: immutable, reference-counted, any thread. */
 struct stored {
-	char *text;              /* NUL-terminated; NULs inside are possible, see len */
+	const char *text;        /* NULs are possible in it, see len */
 	size_t len;
 	enum config_syntax syntax;
 	int64_t mtime_ns;        /* of the file; of the first sight where there is none */
-	char *path;              /* of the file, NULL where there is none */
+	const char *path;        /* of the file, NULL where there is none */
 	struct file_stamp stamp; /* of the file, when it was read */
 	bool young;              /* so young then that its next change may bear the same time: read again */
 	bool local;              /* the file may be checked by statx from any thread */
 	bool watched;            /* a watch that saw all when it was read tells of its changes (and says so
 	                            when it no longer sees all): an open needs no check of its own */
+	struct keep *keep;       /* NULL: the text lies in ordinary memory */
+	void *block;             /* of the keep: the text lies in it */
 };
 
 /* Copies text and path (NULL allowed); the rest is the store's to fill. NULL: out of memory. */
 struct stored *stored_new(struct slice text, enum config_syntax syntax, const char *path);
+/* Another one with all that s has, but its text, which lies at text in a block of the keep. Takes the block over, and
+ * frees it with the last reference. NULL: out of memory; then the block stays the caller's. */
+struct stored *stored_in_keep(const struct stored *s, struct keep *keep, void *block, const char *text);
 struct stored *stored_ref(struct stored *s);
 void stored_unref(struct stored *s); /* NULL allowed */
 static inline struct slice stored_text(const struct stored *s)

@@ -331,8 +331,9 @@ static bool look_up(void *arg, size_t index, struct slice *ret)
 {
 	struct lookup *l = arg;
 	const struct config_ref *r = &l->config->refs[index];
+	const struct config_source *source = config_ref_source(l->config, r);
 
-	if (!table_get(l->table, r->provider, r->path, r->key, ret))
+	if (!table_get(l->table, source->provider, source->path, r->key, ret))
 		return false;
 	l->replaced++;
 	return true;

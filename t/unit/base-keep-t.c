@@ -340,7 +340,7 @@ static int try_attach(int fd)
 static void damage_is_refused(void **state)
 {
 	static const uint64_t bad[] = {
-		3, 0xff, 1 | 18 << 8, 1 | 0xffffffffull << 8, 2, 2 | 32 << 8, 2 | 0xffffffffffffffull << 8, UINT64_MAX,
+		3, 0xff, 1 | 36 << 8, 1 | 0xffffffffull << 8, 2, 2 | 32 << 8, 2 | 0xffffffffffffffull << 8, UINT64_MAX,
 	};
 	enum { CHUNK = 32 * 1024, FIRST_BLOCK = CHUNK + 64 };
 	int fd = create();

@@ -65,6 +65,36 @@ static void test_same_polled(void **state)
 	same_again(true);
 }
 
+static bool is_in_keep(const char *name)
+{
+	struct connector *conn = conn_of(name);
+	bool is = conn->stored && conn->stored->keep == keep;
+
+	connector_unref(conn);
+	return is;
+}
+
+/* What has been opened has its text in the keep, and nowhere else; what hasn't has none there. */
+static void test_text_in_keep(void **state)
+{
+	(void)state;
+	put("idle.properties", "name=idle\n");
+	first_life(ONE);
+	for (int i = 0; i < 3; i++) {
+		assert_true(is_in_keep("orders.properties"));
+		assert_false(is_in_keep("idle.properties"));
+		assert_int_equal(blocks_of(KEEP_TEXT), 1);
+		next_life();
+		live_on();
+	}
+	put("orders.properties", ONE "y=1\n");
+	UNTIL(sunk.touches == 1);
+	quiet();
+	assert_true(is_in_keep("orders.properties"));
+	assert_int_equal(blocks_of(KEEP_TEXT), 1);
+	live_out();
+}
+
 /* Written anew with the same bytes: its file's time has moved, the connector's hasn't. */
 static void test_same_bytes_rewritten(void **state)
 {
@@ -691,6 +721,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(test_same),
 		BOTH(test_same_polled),
+		BOTH(test_text_in_keep),
 		BOTH(test_same_bytes_rewritten),
 		BOTH(test_same_failed),
 		BOTH(test_same_stale),

@@ -42,13 +42,14 @@ static bool fake_lookup(void *arg, size_t index, struct slice *ret_value)
 {
 	const struct fake *f = arg;
 	const struct config_ref *ref = &f->c->refs[index];
-	const json_t *provider = get(f->providers, ref->provider), *path, *value;
+	const struct config_source *source = config_ref_source(f->c, ref);
+	const json_t *provider = get(f->providers, source->provider), *path, *value;
 
 	if (!provider)
 		return false;
 	if (f->calls)
-		need(need(need(f->calls, ref->provider), ref->path), ref->key);
-	path = get(provider, ref->path);
+		need(need(need(f->calls, source->provider), source->path), ref->key);
+	path = get(provider, source->path);
 	value = get(path ? path : json_object_get(provider, "*"), ref->key);
 	if (!json_is_string(value))
 		return false;
@@ -260,8 +261,8 @@ static void test_tables(void **state)
 	assert_int_equal(c->values[1].n_refs, 1);
 	data_assert_eq(slice_of(text + c->values[1].start, c->values[1].end - c->values[1].start),
 	               SLICE_LIT("${a:b:f}"), NULL);
-	data_assert_eq(c->refs[1].provider, SLICE_LIT("d"), NULL);
-	assert_int_equal(c->refs[1].path.len, 0);
+	data_assert_eq(config_ref_source(c, &c->refs[1])->provider, SLICE_LIT("d"), NULL);
+	assert_int_equal(config_ref_source(c, &c->refs[1])->path.len, 0);
 	data_assert_eq(c->refs[1].key, SLICE_LIT("e"), NULL);
 	assert_int_equal(c->refs[1].start, 10);
 	assert_int_equal(c->refs[1].value, 0);
