@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -93,8 +94,8 @@ struct watch {
 	unsigned held;   /* to be told when the walk has ended */
 	unsigned retries, wait; /* while blind: ticks of RETRY_MS between looks, and until the next one */
 	bool stale;      /* the path must be walked anew */
-	bool blind;      /* something of it can't be watched */
-	bool began;      /* it has been walked */
+	atomic_bool blind; /* something of it can't be watched */
+	atomic_bool began; /* it has been walked */
 	bool writing;    /* as told last */
 	bool is_dir, has_known;
 	char path[];
@@ -113,12 +114,26 @@ struct watcher {
 	uint64_t lost;         /* up to this one recent has been forgotten */
 	uint64_t walk_no;
 	size_t n_walking;
+	size_t n_busy;         /* why we are not quiet: walks, and somebody who is reading or telling events */
+	atomic_ulong busy_no;  /* moves with n_busy, from 0 and to it: odd while we are busy */
 	struct watch *watches;
 	struct watch *pending, *pending_last;
 	struct sub *iter; /* next one of the node whose callbacks run */
 	bool dispatching;
 	char buffer[READ_SIZE] __attribute__((aligned(__alignof__(struct inotify_event))));
 };
+
+static void busy_begin(struct watcher *w)
+{
+	if (w->n_busy++ == 0)
+		atomic_fetch_add(&w->busy_no, 1);
+}
+
+static void busy_end(struct watcher *w)
+{
+	if (--w->n_busy == 0)
+		atomic_fetch_add(&w->busy_no, 1);
+}
 
 /* --- keys ------------------------------------------------------------------------------- */
 
@@ -433,7 +448,9 @@ static void run_all(struct watcher *w)
 	if (nested)
 		return;
 	w->dispatching = true;
+	busy_begin(w);
 	run_pending(w);
+	busy_end(w);
 	w->dispatching = false;
 }
 
@@ -525,6 +542,7 @@ static void walk_ended(struct watch *x)
 	struct watcher *w = x->watcher;
 
 	x->walking = NULL;
+	busy_end(w);
 	if (--w->n_walking == 0) {
 		recent_clear(w);
 		w->lost = 0;
@@ -553,6 +571,7 @@ static void walk_done(int result, void *arg)
 	struct watch *x = g->watch;
 	struct watcher *w = g->watcher;
 
+	busy_begin(w); /* until what was held has been told */
 	drop_orphans(w);
 	/* After a timeout the walk may be under way still, and is not looked at. */
 	if (result == -ETIMEDOUT || result == -EBUSY) {
@@ -575,6 +594,7 @@ static void walk_done(int result, void *arg)
 	if (x->stale)
 		pend(x, WATCH_CHANGED, true);
 	run_all(w);
+	busy_end(w);
 }
 
 static void walk_start(struct watch *x)
@@ -595,6 +615,7 @@ static void walk_start(struct watch *x)
 	if (g && g->job) {
 		x->walking = g;
 		w->n_walking++;
+		busy_begin(w);
 		return;
 	}
 	if (g && g->walk)
@@ -667,6 +688,7 @@ void watcher_drain(struct watcher *w)
 	if (w->dispatching)
 		return;
 	w->dispatching = true;
+	busy_begin(w);
 	/* Not until nothing is left: a busy directory must not keep the loop from its other work. */
 	if (ioctl(w->fd, FIONREAD, &queued) < 0)
 		queued = 0;
@@ -682,7 +704,17 @@ void watcher_drain(struct watcher *w)
 		}
 	}
 	run_pending(w);
+	busy_end(w);
 	w->dispatching = false;
+}
+
+bool watcher_is_quiet(const struct watcher *w)
+{
+	unsigned long no = atomic_load(&w->busy_no);
+	int queued = 0;
+
+	/* Who takes events from the queue between the two looks has moved the number before it began. */
+	return no % 2 == 0 && ioctl(w->fd, FIONREAD, &queued) == 0 && queued == 0 && atomic_load(&w->busy_no) == no;
 }
 
 static void on_readable(int fd, void *arg)
@@ -817,7 +849,7 @@ void watch_free(struct watch *x)
 
 bool watch_sees(const struct watch *x)
 {
-	return x->began && !x->blind;
+	return atomic_load(&x->began) && !atomic_load(&x->blind);
 }
 
 bool watcher_is_walking(const struct watcher *w)

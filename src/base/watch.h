@@ -54,13 +54,19 @@ struct watch *watch_file(struct watcher *w, const char *path, const struct file_
  */
 struct watch *watch_dir(struct watcher *w, const char *path,
                         void (*fn)(unsigned events, const char *name, void *arg), void *arg);
-/* Does it see all? False also until it has begun to. */
+/* Does it see all? False also until it has begun to. Any thread. */
 bool watch_sees(const struct watch *w);
 void watch_free(struct watch *w); /* NULL allowed; also from a callback */
 
 /* Reads what the kernel has queued now and calls the callbacks: before a decision that must
  * know of a write that began a moment ago. Not from a callback of a watch. */
 void watcher_drain(struct watcher *w);
+/*
+ * Has all been told that had happened when this was called, of watches that see? Any thread; never waits. True: what
+ * a callback has written before (atomically) is seen by who asks then. False: the kernel has something queued, or
+ * it is being told, or a path is being walked.
+ */
+bool watcher_is_quiet(const struct watcher *w);
 /* Are paths being walked? For tests. */
 bool watcher_is_walking(const struct watcher *w);
 

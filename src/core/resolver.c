@@ -88,17 +88,35 @@ static void secret_tell(struct secret *s, int64_t since_ms)
 
 /* ---- watches ---- */
 
-static void secret_unwatch(struct secret *s)
+struct watches {
+	struct watch **all;
+	char **paths;
+	size_t n;
+	bool complete;
+};
+
+static void watches_done(struct watches *w)
 {
-	for (size_t i = 0; i < s->n_watches; i++) {
-		watch_free(s->watches[i]);
-		free(s->watched_paths[i]);
+	for (size_t i = 0; i < w->n; i++) {
+		watch_free(w->all[i]);
+		free(w->paths[i]);
 	}
-	free(s->watches);
-	free(s->watched_paths);
-	s->watches = NULL;
-	s->watched_paths = NULL;
-	s->n_watches = 0;
+	free(w->all);
+	free(w->paths);
+}
+
+/* Other threads ask the watches, under the lock, whether they see. */
+static void secret_set_watches(struct secret *s, const struct watches *w)
+{
+	struct watches old = { s->watches, s->watched_paths, s->n_watches, false };
+
+	pthread_mutex_lock(&s->lock);
+	s->watches = w->all;
+	s->n_watches = w->n;
+	s->watches_complete = w->complete;
+	pthread_mutex_unlock(&s->lock);
+	s->watched_paths = w->paths;
+	watches_done(&old);
 }
 
 /* A change was seen: fetch, but not more often than once in a settle time. */
@@ -125,6 +143,7 @@ static void secret_on_watch(unsigned events, const char *name, void *arg)
 	struct secret *s = arg;
 
 	(void)name;
+	secret_sign(s);
 	s->event_ms = clock_mono_ms();
 	if (events & WATCH_WRITING) { /* after a change as well: it is read when it has been written */
 		s->writing_ms = clock_mono_ms() + RESOLVER_WRITING_MS;
@@ -146,38 +165,30 @@ static bool same_paths(const struct secret *s, const struct secret_file *files, 
 	return true;
 }
 
+/* NULL: it is polled. */
+static struct watch *watch_local(struct secret *s, const struct secret_file *file)
+{
+	return file->local ? watch_file(s->resolver->watcher, file->path, &file->stamp, secret_on_watch, s) : NULL;
+}
+
 /* Watches the files that the last result depended on. What can't be watched is polled. */
 static void secret_watch(struct secret *s, const struct secret_file *files, size_t n)
 {
+	struct watches w = { .complete = true };
+
 	if (!s->resolver->watcher || same_paths(s, files, n))
 		return;
-	secret_unwatch(s);
-	s->watches_complete = true;
-	if (!n)
-		return;
-	s->watches = calloc(n, sizeof(*s->watches));
-	s->watched_paths = calloc(n, sizeof(*s->watched_paths));
-	if (!s->watches || !s->watched_paths) {
-		free(s->watches);
-		free(s->watched_paths);
-		s->watches = NULL;
-		s->watched_paths = NULL;
-		s->watches_complete = false;
-		return;
+	if (n) {
+		w.all = calloc(n, sizeof(struct watch *));
+		w.paths = calloc(n, sizeof(char *));
+		w.complete = w.all && w.paths;
 	}
-	for (size_t i = 0; i < n && s->watches_complete; i++) {
-		s->watched_paths[i] = strdup(files[i].path);
-		if (!s->watched_paths[i]) {
-			s->watches_complete = false;
-			break;
-		}
-		s->n_watches = i + 1;
-		if (files[i].local)
-			s->watches[i] = watch_file(s->resolver->watcher, files[i].path, &files[i].stamp,
-			                           secret_on_watch, s);
-		if (!s->watches[i])
-			s->watches_complete = false;
+	while (w.complete && w.n < n && (w.paths[w.n] = strdup(files[w.n].path))) {
+		w.all[w.n] = watch_local(s, &files[w.n]);
+		w.complete = w.all[w.n++];
 	}
+	w.complete = w.complete && w.n == n;
+	secret_set_watches(s, &w);
 }
 
 /* ---- results ---- */
@@ -787,6 +798,7 @@ int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct 
 			return -ENOMEM;
 		}
 		s->resolver = r;
+		s->watcher = r->watcher;
 		s->key = buf_steal(&key, &s->key_len);
 		if (kept_secret_restore(s)) {
 			set_polled(s, s->rotation == ROTATION_POLL);
@@ -808,7 +820,7 @@ void resolver_drop_secret(struct secret *s)
 		s->fetch = NULL;
 	}
 	set_polled(s, false);
-	secret_unwatch(s);
+	secret_set_watches(s, &(struct watches){ .n = 0 });
 	kept_secret_drop(s);
 	loop_timer_free(s->timer);
 	s->timer = NULL;

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/file.h"
 #include "base/list.h"
 #include "base/loop.h"
 #include "base/watch.h"
@@ -54,11 +55,22 @@ struct secret_wanted {
 	unsigned users;
 };
 
+enum {
+	/* What inotify does not tell of a watched file (stores through mmap, a hard link in another directory, a mount on
+	 * the way) is seen by an open so long after the last look at it. As long as time stamps are coarse. */
+	SECRET_LOOK_MS = FILE_STAMP_COARSE_MS,
+};
+
 struct secret {
 	atomic_uint refs;
 	struct provider_instance *provider;
+	struct watcher *watcher;   /* NULL: nothing is watched */
 	char *id;
 	size_t id_len;
+	/* Until when (monotonic) an open need not look at its files, unless the watcher has something to tell: in the lower
+	 * LOOKED_BITS; 0: it must. Above, the number of signs of a change so far, so that a look which began before a sign
+	 * doesn't count after it. */
+	_Atomic uint64_t looked;
 
 	pthread_mutex_t lock;
 	struct secret_values *values;
@@ -68,6 +80,9 @@ struct secret {
 	int64_t fresh_until_ms;    /* of what has no files */
 	int64_t fetched_ns;        /* real; 0: never */
 	int64_t lease_end_ns;      /* real; 0: none */
+	struct watch **watches;    /* of its files */
+	size_t n_watches;
+	bool watches_complete;     /* there is one for each of them */
 
 	struct resolver *resolver; /* NULL once it has been dropped */
 	char *key;                 /* in the resolver's table */
@@ -106,9 +121,6 @@ struct secret {
 	struct secret_file *files; /* whose change can heal a failure */
 	size_t n_files;
 	char **watched_paths;      /* what watches are for */
-	struct watch **watches;
-	size_t n_watches;
-	bool watches_complete;     /* every file is seen by inotify */
 };
 
 struct secret *secret_new(struct provider_instance *provider, struct slice id); /* NULL: no memory */
@@ -117,6 +129,8 @@ void secret_unref(struct secret *s);          /* any thread; NULL allowed */
 
 /* Any thread, never blocks: may what was rendered at this generation be served without asking? */
 bool secret_is_fresh(struct secret *s, uint64_t generation);
+/* There is a sign that a file has changed: the next open looks at them. */
+void secret_sign(struct secret *s);
 
 const char *secret_state_name(enum secret_state state);
 const char *secret_rotation_name(enum secret_rotation rotation);

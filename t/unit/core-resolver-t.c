@@ -670,6 +670,73 @@ static void test_file(void **state)
 	user_free(u);
 }
 
+static bool is_fresh(struct secret *s)
+{
+	return secret_is_fresh(s, s->generation);
+}
+
+/* However short a time ago the files were looked at, an open sees what has been written since. */
+static void test_file_looked_at(void **state)
+{
+	struct secret *s;
+	struct user *u;
+
+	(void)state;
+	put("s", "a=1\n");
+	run_for(30);
+	u = file_user("s");
+	s = binding_secret(u->b, 0);
+	for (int i = 0; i < 15; i++) {
+		char text[32], value[16];
+
+		need(u, NEED_FRESH);
+		UNTIL(is_fresh(s) && watcher_is_quiet(watcher));
+		assert_true(is_fresh(s));
+		snprintf(value, sizeof(value), "%d", i);
+		snprintf(text, sizeof(text), "a=%s\n", value);
+		if (i % 3 == 0)
+			put_in_place("s", text);
+		else
+			put("s", text); /* renamed over it */
+		if (i % 2)
+			watcher_drain(watcher); /* it has been told: that is no reason not to look */
+		assert_false(is_fresh(s));
+		need(u, NEED_FRESH);
+		assert_int_equal(what(u, 0, value), RESOLVED);
+	}
+	user_free(u);
+}
+
+/* What inotify does not see: by the next look at the latest. And a moment after a look there is none. */
+static void test_file_changed_unseen(void **state)
+{
+	struct secret *s;
+	struct user *u;
+	unsigned not_looked = 0;
+
+	(void)state;
+	assert_int_equal(mkdir(at("other"), 0700), 0);
+	put("s", "a=1\n");
+	assert_int_equal(link(at("s"), at("other/name")), 0);
+	run_for(30);
+	u = file_user("s");
+	s = binding_secret(u->b, 0);
+	for (int i = 0; i < 1000 && !not_looked; i++) {
+		uint64_t generation;
+
+		need(u, NEED_FRESH);
+		UNTIL(is_fresh(s) && watcher_is_quiet(watcher));
+		(void)is_fresh(s);
+		generation = s->generation;
+		put_in_place("other/name", i % 2 ? "a=1\n" : "a=22\n");
+		not_looked = is_fresh(s);
+		UNTIL(!secret_is_fresh(s, generation)); /* also where it has been read again, since it was young */
+	}
+	assert_int_equal(not_looked, 1);
+	need(u, NEED_FRESH);
+	user_free(u);
+}
+
 static void test_file_half_written(void **state)
 {
 	struct user *u;
@@ -810,8 +877,8 @@ int main(void)
 		T(test_failure), T(test_outage), T(test_outage_for_ever_or_never), T(test_refusal),
 		T(test_deadline), T(test_cancel), T(test_held), T(test_no_memory_in_provider),
 		T(test_references), T(test_refresh), T(test_two_instances), T(test_bad_param), T(test_once),
-		T(test_file), T(test_file_half_written), T(test_file_never_closed), T(test_file_silent_writer),
-		T(test_file_unparsable), T(test_file_storm),
+		T(test_file), T(test_file_looked_at), T(test_file_changed_unseen), T(test_file_half_written),
+		T(test_file_never_closed), T(test_file_silent_writer), T(test_file_unparsable), T(test_file_storm),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
