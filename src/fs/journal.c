@@ -29,6 +29,7 @@ enum {
 	INIT_MAX = 256,
 	N_BUCKETS = 4096,
 	NO_SLOT = -1,
+	EARLY_MAX = 16,
 	UNIQUE_STEP = 2, /* the kernel counts requests by twos: FUSE_REQ_ID_STEP in fs/fuse/fuse_dev_i.h */
 };
 
@@ -84,6 +85,9 @@ struct journal {
 	int32_t bucket[N_BUCKETS], chain[JOURNAL_SLOTS];
 	int32_t free[JOURNAL_SLOTS];
 	size_t n_free;
+	/* What INTERRUPTs meant that was in no slot: should it be parked a moment later, it was meant. */
+	uint64_t early[EARLY_MAX];
+	size_t next_early;
 	uint32_t buffers;        /* bit set: taken by a thread, or holds what is to be replayed */
 };
 
@@ -128,6 +132,15 @@ static void link_slot(struct journal *j, int i, uint64_t unique)
 	*b = i;
 }
 
+/* Has it been interrupted before it was put into a slot? Numbers are never used again. */
+static bool was_early(const struct journal *j, uint64_t unique)
+{
+	for (size_t i = 0; i < EARLY_MAX; i++)
+		if (j->early[i] == unique)
+			return true;
+	return false;
+}
+
 /* Puts a request into a slot; NO_SLOT: there is none, or it is too long. All of it under the lock: an INTERRUPT that
  * another thread reads meanwhile finds it. */
 static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t len, uint32_t flags)
@@ -143,6 +156,8 @@ static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t l
 		s = &j->file->slots[i];
 		memcpy(s->data, in, len);
 		s->len = (uint32_t)len;
+		if (was_early(j, in->unique))
+			flags |= SLOT_INTERRUPTED;
 		atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
 		FAULT_STORE(&s->unique, in->unique);
 		link_slot(j, i, in->unique);
@@ -168,7 +183,8 @@ static void slot_done(struct journal *j, uint64_t unique)
 	pthread_mutex_unlock(&j->lock);
 }
 
-static void set_flags(struct journal *j, uint64_t unique, uint32_t set, uint32_t clear)
+/* False: it is in no slot. */
+static bool set_flags(struct journal *j, uint64_t unique, uint32_t set, uint32_t clear)
 {
 	_Atomic uint32_t *flags;
 	int i;
@@ -178,13 +194,11 @@ static void set_flags(struct journal *j, uint64_t unique, uint32_t set, uint32_t
 	if (i != NO_SLOT) {
 		flags = &j->file->slots[i].flags;
 		FAULT_STORE(flags, (atomic_load(flags) & ~clear) | set);
+	} else if (set & SLOT_INTERRUPTED) {
+		j->early[j->next_early++ % EARLY_MAX] = unique;
 	}
 	pthread_mutex_unlock(&j->lock);
-}
-
-void journal_parked(struct journal *j, uint64_t unique)
-{
-	set_flags(j, unique, 0, SLOT_EXECUTED);
+	return i != NO_SLOT;
 }
 
 size_t journal_used(struct journal *j)
@@ -271,11 +285,21 @@ static struct reader *reader_of(struct journal *j)
 	return NULL;
 }
 
-bool journal_must_answer(const struct journal *j)
+bool journal_park(struct journal *j, uint64_t unique)
 {
-	const struct reader *r = pthread_getspecific(j->key);
+	struct reader *r = pthread_getspecific(j->key);
+	const struct fuse_in_header *in;
 
-	return r && r->unique && r->slot == NO_SLOT;
+	if (!r || r->unique != unique)
+		return false;
+	if (r->slot != NO_SLOT)
+		return set_flags(j, unique, 0, SLOT_EXECUTED);
+	in = header(j, r->buffer);
+	r->slot = slot_add(j, in, in->len, atomic_load(&j->file->buffer_flags[r->buffer]) & ~(uint32_t)SLOT_EXECUTED);
+	if (r->slot == NO_SLOT)
+		return false;
+	buffer_done(j, r->buffer);
+	return true;
 }
 
 /* ---- reading ---- */
@@ -301,9 +325,7 @@ static void record(struct journal *j, struct reader *r, size_t len)
 		set_flags(j, arg->unique, SLOT_INTERRUPTED, 0);
 		r->unique = 0;
 	} else if (has_answer(in->opcode)) {
-		r->slot = slot_add(j, in, len, SLOT_EXECUTED);
-		if (r->slot == NO_SLOT)
-			FAULT_STORE(&j->file->buffer_flags[r->buffer], SLOT_EXECUTED);
+		FAULT_STORE(&j->file->buffer_flags[r->buffer], SLOT_EXECUTED);
 	} else {
 		r->unique = 0;
 	}
@@ -323,8 +345,6 @@ static ssize_t read_device(struct journal *j, struct reader *r, int device, void
 	FAULT_POINT();
 	record(j, r, (size_t)n);
 	memcpy(buf, j->file->buffers[r->buffer], (size_t)n);
-	if (r->slot != NO_SLOT)
-		buffer_done(j, r->buffer);
 	return n;
 }
 
@@ -532,12 +552,15 @@ ssize_t journal_writev(struct journal *j, int device, struct iovec *iov, int cou
 	err = errno;
 	FAULT_POINT();
 	/* ENOENT: it was answered before, or given up; there is nothing to be done about other failures. */
-	slot_done(j, unique);
 	if (r && r->unique == unique) {
-		if (r->slot == NO_SLOT)
-			buffer_done(j, r->buffer);
 		r->unique = 0;
+		if (r->slot == NO_SLOT) {
+			buffer_done(j, r->buffer);
+			errno = err;
+			return n;
+		}
 	}
+	slot_done(j, unique);
 	errno = err;
 	return n;
 }

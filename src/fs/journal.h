@@ -3,12 +3,11 @@
  * outlives the worker, so that a successor answers them. (The kernel hands out a request once; one that is
  * lost leaves its caller waiting for ever. FUSE_NOTIFY_RESEND would do it as well, since Linux 6.9 only.)
  *
- * A request is read straight into a buffer of the thread that reads, which lies in the journal, then copied
- * into a slot, and only then given to libfuse. The slot is cleared when the kernel has taken the answer. A
- * worker that dies at any instruction leaves each request in a buffer or in a slot, or answered; or both in a
- * slot and answered: then the successor's answer gets ENOENT from the kernel, and is the end of it.
- * A request that is longer than a slot stays in its buffer, and must be answered by the thread that
- * read it before that reads again. FORGET and INTERRUPT have no answer and no slot.
+ * A request is read straight into a buffer of the thread that reads, which lies in the journal. There it stays when
+ * that thread answers it, as nearly all are; a request that others are to answer later is first put into a slot.
+ * Buffer and slot are cleared when the kernel has taken the answer. A worker that dies at any instruction leaves
+ * each request in a buffer or in a slot, or answered; or there and answered: then the successor's answer gets ENOENT
+ * from the kernel, and is the end of it. FORGET and INTERRUPT have no answer.
  *
  * The successor's session gets first the INIT that the first worker got, whose answer must be the same if
  * there was one, then what the journal holds, then what the kernel says. What had been interrupted is answered
@@ -30,7 +29,7 @@ struct journal;
 enum {
 	JOURNAL_FORMAT = 1,
 	JOURNAL_SLOT = 512,           /* a request with its slot's head */
-	JOURNAL_SLOTS = 2 * 4096 + 64, /* more than may be parked, opens and others, and the threads */
+	JOURNAL_SLOTS = 2 * 4096 + 64, /* more than may be parked, opens and others, and what the threads leave */
 	JOURNAL_BUFFERS = 16,         /* at least libfuse's threads */
 	JOURNAL_DEATHS_MAX = 2,       /* crashes while it was executed: no more tries */
 	JOURNAL_SEEN_MAX = 5,         /* crashes while it waited: what it waits for may be at fault */
@@ -70,10 +69,12 @@ int journal_is_ready(struct journal *j);
 /* Who waits for INIT waits no longer. */
 void journal_stop(struct journal *j);
 
-/* The request of that number waits, and is executed by nobody: no death is its fault. */
-void journal_parked(struct journal *j, uint64_t unique);
-/* Does this thread's request lie in its buffer only? Then it must not be parked. */
-bool journal_must_answer(const struct journal *j);
+/*
+ * The request of that number, which this thread has read, is to wait: it is put into a slot, unless it is there already,
+ * and from then on is executed by nobody, so that no death is its fault. Before others are told of it. False: it
+ * is longer than a slot, or all are taken; it must be answered before this thread reads again.
+ */
+bool journal_park(struct journal *j, uint64_t unique);
 
 /* For tests: requests in slots now. */
 size_t journal_used(struct journal *j);

@@ -41,12 +41,12 @@ struct parked *parked_new(struct fs *fs, fuse_req_t req, uint64_t ino, const str
 static int enter(struct parked *p)
 {
 	struct fs *fs = p->fs;
+	bool lasts = journal_park(fs->journal, p->unique);
 	int err = 0;
 
 	pthread_mutex_lock(&fs->parked_lock);
 	/* The control files have their own number: they must tell of the opens that wait. */
-	if (atomic_load(&fs->n_parked[p->is_open]) >= FS_PARKED_MAX ||
-	    (p->is_open && journal_must_answer(fs->journal))) {
+	if (atomic_load(&fs->n_parked[p->is_open]) >= FS_PARKED_MAX || (p->is_open && !lasts)) {
 		atomic_fetch_add(&fs->stats->parked_refused, 1);
 		err = -ETIMEDOUT;
 	} else {
@@ -61,8 +61,6 @@ static int enter(struct parked *p)
 	fs->parked = p;
 	p->listed = true;
 	pthread_mutex_unlock(&fs->parked_lock);
-	if (!err)
-		journal_parked(fs->journal, p->unique);
 	return err;
 }
 
@@ -198,7 +196,7 @@ void parked_post(struct parked *p, void (*fn)(void *p))
 	struct fs *fs = p->fs;
 	sem_t freed;
 
-	if (!journal_must_answer(fs->journal)) {
+	if (journal_park(fs->journal, p->unique)) {
 		post(p, fn);
 		return;
 	}

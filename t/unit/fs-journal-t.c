@@ -210,8 +210,12 @@ static void normal_life(void **state)
 	for (uint64_t u = 4; u < 400; u += 2) {
 		ask(&w, FUSE_LOOKUP, u, u);
 		assert_int_equal(take(&w), u);
-		assert_false(journal_must_answer(w.j));
-		assert_int_equal(journal_used(w.j), 1);
+		assert_int_equal(journal_used(w.j), 0);
+		if (u % 4) {
+			assert_true(journal_park(w.j, u));
+			assert_true(journal_park(w.j, u)); /* again does no harm */
+			assert_int_equal(journal_used(w.j), 1);
+		}
 		answer(&w, u, -ENOENT);
 		assert_int_equal(journal_used(w.j), 0);
 		assert_int_equal(heard(&w, u), -ENOENT);
@@ -222,7 +226,7 @@ static void normal_life(void **state)
 	assert_int_equal(journal_used(w.j), 0);
 	assert_int_equal(take(&w), 1002);
 	assert_int_equal(journal_used(w.j), 0);
-	assert_false(journal_must_answer(w.j));
+	assert_false(journal_park(w.j, 1002)); /* it has no answer */
 	/* A notification is nobody's answer. */
 	answer(&w, 0, FUSE_NOTIFY_INVAL_INODE);
 	assert_int_equal(heard(&w, 0), FUSE_NOTIFY_INVAL_INODE);
@@ -243,6 +247,8 @@ static void a_successor_answers_what_is_left(void **state)
 		assert_int_equal(take(&w), u);
 		if (u % 4)
 			answer(&w, u, 0);
+		else if (u < 40) /* the last one stays in the buffer */
+			assert_true(journal_park(w.j, u));
 	}
 	for (uint64_t u = 6; u <= 38; u += 4)
 		assert_int_equal(heard(&w, u), 0);
@@ -281,23 +287,22 @@ static void a_long_one_stays_in_its_buffer(void **state)
 	for (uint64_t u = 4; u < 20; u += 2) {
 		ask(&w, FUSE_SETXATTR, u, LONG);
 		assert_int_equal(take(&w), u);
-		assert_true(journal_must_answer(w.j));
+		assert_false(journal_park(w.j, u));
 		assert_int_equal(journal_used(w.j), 0);
 		succeed(&w, JOURNAL_KILLED);
 		assert_int_equal(journal_pending(w.j), 1);
 		assert_int_equal(take(&w), u);
-		assert_true(journal_must_answer(w.j));
+		assert_false(journal_park(w.j, u));
 		/* It is safe there also from the next death. */
 		succeed(&w, JOURNAL_KILLED);
 		assert_int_equal(take(&w), u);
 		answer(&w, u, -EROFS);
-		assert_false(journal_must_answer(w.j));
 		assert_int_equal(heard(&w, u), -EROFS);
 		succeed(&w, JOURNAL_KILLED);
 		assert_int_equal(journal_pending(w.j), 0);
 		ask(&w, FUSE_LOOKUP, u + 100, 10);
 		assert_int_equal(take(&w), u + 100);
-		assert_false(journal_must_answer(w.j));
+		assert_true(journal_park(w.j, u + 100));
 		answer(&w, u + 100, 0);
 		assert_int_equal(heard(&w, u + 100), 0);
 	}
@@ -310,6 +315,31 @@ static void note_refused(void *arg, uint64_t ino, uint64_t unique)
 	*(uint64_t *)arg += unique;
 }
 
+struct other {
+	struct world *w;
+	uint64_t took;
+};
+
+static void *take_elsewhere(void *arg)
+{
+	struct other *o = arg;
+
+	o->took = take(o->w);
+	return NULL;
+}
+
+/* Another thread reads the INTERRUPT. */
+static void interrupt_elsewhere(struct world *w, uint64_t unique)
+{
+	struct other o = { .w = w };
+	pthread_t thread;
+
+	ask_interrupt(w, unique);
+	assert_int_equal(pthread_create(&thread, NULL, take_elsewhere, &o), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(o.took, unique + 1);
+}
+
 static void what_was_interrupted_comes_first(void **state)
 {
 	struct world w;
@@ -320,7 +350,7 @@ static void what_was_interrupted_comes_first(void **state)
 	for (uint64_t u = 4; u <= 12; u += 2) {
 		ask(&w, u == 6 ? FUSE_READ : FUSE_OPEN, u, 8);
 		assert_int_equal(take(&w), u);
-		journal_parked(w.j, u);
+		assert_true(journal_park(w.j, u));
 	}
 	ask_interrupt(&w, 6);
 	ask_interrupt(&w, 10);
@@ -344,6 +374,30 @@ static void what_was_interrupted_comes_first(void **state)
 	finish(&w);
 }
 
+/* It was being executed when the INTERRUPT came, and waits only then. */
+static void interrupted_before_it_waits(void **state)
+{
+	struct world w;
+
+	(void)state;
+	start(&w);
+	for (uint64_t u = 4; u <= 400; u += 4) {
+		ask(&w, FUSE_OPEN, u, 8);
+		assert_int_equal(take(&w), u);
+		interrupt_elsewhere(&w, u);
+		interrupt_elsewhere(&w, u + 2); /* of nobody yet */
+		assert_true(journal_park(w.j, u));
+		ask(&w, FUSE_OPEN, u + 2, 8);
+		assert_int_equal(take(&w), u + 2);
+		answer(&w, u + 2, 0);
+		assert_int_equal(heard(&w, u + 2), 0);
+		succeed(&w, JOURNAL_KILLED);
+		assert_int_equal(take(&w), 0);
+		assert_int_equal(heard(&w, u), -EINTR);
+	}
+	finish(&w);
+}
+
 /* ---- poison ---- */
 
 static void two_crashes_are_enough(void **state)
@@ -354,14 +408,14 @@ static void two_crashes_are_enough(void **state)
 	start(&w);
 	ask(&w, FUSE_OPEN, 4, 8);
 	assert_int_equal(take(&w), 4);
-	journal_parked(w.j, 4);
+	assert_true(journal_park(w.j, 4));
 	ask(&w, FUSE_WRITE, 6, 8);
 	assert_int_equal(take(&w), 6);
 	for (int deaths = 0; deaths < 4; deaths++) {
 		/* Every other one doesn't count. */
 		succeed(&w, deaths % 2 ? JOURNAL_CRASHED : JOURNAL_KILLED);
 		assert_int_equal(take(&w), 4);
-		journal_parked(w.j, 4);
+		assert_true(journal_park(w.j, 4));
 		assert_int_equal(take(&w), deaths < 3 ? 6 : 0);
 		assert_int_equal(heard(&w, 6), deaths < 3 ? NOTHING : -EIO);
 	}
@@ -411,8 +465,8 @@ static void poison_is_not_tasted(void **state)
 	for (uint64_t u = 4; u <= 12; u += 2) {
 		ask(&w, u == 12 ? FUSE_WRITE : FUSE_OPEN, u, u == 12 ? LONG : 8);
 		assert_int_equal(take(&w), u);
-		if (u == 8)
-			journal_parked(w.j, u);
+		if (u < 12)
+			assert_true(journal_park(w.j, u));
 	}
 	succeed(&w, JOURNAL_POISON);
 	ask(&w, FUSE_LOOKUP, 14, 8);
@@ -522,14 +576,13 @@ static void more_than_there_are_slots(void **state)
 	for (u = 4; u < last; u += 2) {
 		ask(&w, FUSE_OPEN, u, 8);
 		assert_int_equal(take(&w), u);
-		assert_false(journal_must_answer(w.j));
+		assert_true(journal_park(w.j, u));
 	}
 	assert_int_equal(journal_used(w.j), JOURNAL_SLOTS);
 	for (; u < last + 100; u += 2) {
 		ask(&w, FUSE_OPEN, u, 8);
 		assert_int_equal(take(&w), u);
-		assert_true(journal_must_answer(w.j));
-		journal_parked(w.j, u); /* isn't, and does no harm */
+		assert_false(journal_park(w.j, u));
 		answer(&w, u, -ETIMEDOUT);
 		assert_int_equal(heard(&w, u), -ETIMEDOUT);
 	}
@@ -596,9 +649,8 @@ static void park(struct server *s, uint64_t unique, uint64_t sum)
 	bool full;
 
 	pthread_mutex_lock(&s->lock);
-	full = s->n_parked == PARKED_MAX || journal_must_answer(s->w->j);
+	full = s->n_parked == PARKED_MAX || !journal_park(s->w->j, unique);
 	if (!full) {
-		journal_parked(s->w->j, unique);
 		s->parked[s->n_parked].unique = unique;
 		s->parked[s->n_parked++].sum = sum;
 	}
@@ -974,6 +1026,7 @@ int main(void)
 		cmocka_unit_test(a_successor_answers_what_is_left),
 		cmocka_unit_test(a_long_one_stays_in_its_buffer),
 		cmocka_unit_test(what_was_interrupted_comes_first),
+		cmocka_unit_test(interrupted_before_it_waits),
 		cmocka_unit_test(two_crashes_are_enough),
 		cmocka_unit_test(two_crashes_by_a_long_one),
 		cmocka_unit_test(poison_is_not_tasted),
