@@ -42,6 +42,7 @@ enum keep_kind {
 	KEEP_HANDLE = 4,    /* fs/open.h */
 	KEEP_CONTENT = 5,   /* fs/control.c: bytes of an open status.json or metrics */
 	KEEP_TEXT = 6,      /* core/kept.h: the last good text of a connector that has been opened */
+	KEEP_CATALOG = 7,   /* of all of them together */
 };
 
 struct keep_stats {

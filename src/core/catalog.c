@@ -140,7 +140,7 @@ void connector_get_attr(struct connector *conn, struct connector_attr *ret)
 
 int64_t catalog_mtime_ns(struct catalog *c)
 {
-	return atomic_load(&c->mtime_ns);
+	return atomic_load(c->mtime_ns);
 }
 
 /* ---- listing ---- */
@@ -208,19 +208,23 @@ void listing_unref(struct listing *l)
 	free(counted(l));
 }
 
-/* Names have come or gone. Any thread. */
-static void listing_changed(struct catalog *c)
+/* It is to be made anew, though the world may have seen nothing else than it will then. Any thread. */
+static void listing_drop(struct catalog *c)
 {
-	int64_t now = clock_real_ns(), last = atomic_load(&c->mtime_ns);
 	struct listing *old;
 
-	while (!atomic_compare_exchange_weak(&c->mtime_ns, &last, now > last ? now : last + 1))
-		;
 	pthread_mutex_lock(&c->listing_lock);
 	old = c->listing;
 	c->listing = NULL;
 	pthread_mutex_unlock(&c->listing_lock);
 	listing_unref(old);
+}
+
+/* Names have come or gone. Any thread. The time last: whoever sees it move finds the names. */
+static void listing_changed(struct catalog *c)
+{
+	listing_drop(c);
+	kept_moved(c);
 }
 
 /* ---- coming and going ---- */
@@ -318,8 +322,8 @@ static void presence_done(struct catalog *c, struct connector *conn, enum presen
 {
 	if (!atomic_compare_exchange_strong(&conn->presence, &from, to))
 		return;
+	listing_changed(c); /* before it is kept: who dies in between has a successor that does both again */
 	kept_set(conn, to == PRESENCE_VISIBLE ? KEPT_VISIBLE : 0, to == PRESENCE_VISIBLE ? 0 : KEPT_VISIBLE);
-	listing_changed(c);
 	if (atomic_exchange(&conn->reconciling, true))
 		return;
 	conn->reconcile = (struct loop_work){ reconcile_posted, connector_ref(conn), NULL };
@@ -348,10 +352,10 @@ struct connector *catalog_adopt(struct catalog *c, const char *name, bool visibl
 			return NULL;
 		connector_ref(conn);
 		atomic_store(&conn->presence, visible ? PRESENCE_VISIBLE : PRESENCE_GONE);
-		listing_changed(c);
+		listing_drop(c);
 	} else if (!visible && atomic_load(&conn->presence) == PRESENCE_VISIBLE) {
 		atomic_store(&conn->presence, PRESENCE_GONE);
-		listing_changed(c);
+		listing_drop(c);
 	}
 	return conn;
 }
@@ -378,7 +382,7 @@ void catalog_drop_adopted(struct catalog *c)
 void catalog_appear_again(struct catalog *c, struct connector *conn)
 {
 	atomic_store(&conn->presence, PRESENCE_GONE);
-	listing_changed(c);
+	listing_drop(c);
 	reconcile(conn);
 }
 
@@ -510,7 +514,8 @@ int catalog_new(struct engine *e, struct catalog **ret)
 	pthread_mutex_init(&c->listing_lock, NULL);
 	list_init(&c->to_load);
 	list_init(&c->adopted);
-	atomic_init(&c->mtime_ns, clock_real_ns());
+	atomic_init(&c->own_mtime_ns, clock_real_ns());
+	c->mtime_ns = &c->own_mtime_ns;
 	c->names = strmap_new();
 	c->inos = strmap_new();
 	if (!c->names || !c->inos || announce_init(c) < 0) {
@@ -557,6 +562,7 @@ void catalog_free(struct catalog *c)
 	for (pos = 0; c->inos && strmap_next(c->inos, &pos, &key, &value);)
 		((struct connector *)value)->catalog = NULL; /* held by somebody */
 	announce_done(c);
+	kept_catalog_end(c);
 	strmap_free(c->names, NULL);
 	strmap_free(c->inos, NULL);
 	pthread_rwlock_destroy(&c->lock);

@@ -134,7 +134,9 @@ struct catalog {
 	struct strmap *inos;          /* 8 bytes of ino → connector; no reference */
 	pthread_mutex_t listing_lock;
 	struct listing *listing;      /* cached, NULL: must be made anew */
-	_Atomic int64_t mtime_ns;
+	_Atomic int64_t own_mtime_ns;
+	_Atomic int64_t *mtime_ns;    /* that, or where a successor finds it; settled before FUSE is served */
+	struct kept_catalog *kept;    /* NULL: there is no keep, or it was full */
 	struct catalog_sink sink;
 	bool has_sink;
 
@@ -241,6 +243,8 @@ void kept_rendered(struct connector *conn);               /* it has gone well */
 struct stored *kept_text(const struct connector *conn, const struct stored *s);
 void kept_text_move(struct connector *conn);              /* the same with conn->stored */
 void kept_end(struct connector *conn);                    /* the connector is being destroyed */
+void kept_moved(struct catalog *c);                       /* names have come or gone; any thread */
+void kept_catalog_end(struct catalog *c);
 char *kept_snapshot_new(struct keep *keep, const char *data, size_t size); /* a copy; NULL: full */
 void kept_snapshot_free(struct keep *keep, char *data);
 

@@ -68,7 +68,8 @@ struct engine_protection {
 struct engine_processes {
 	int supervisor, worker, notifier; /* process ids, 0: none */
 	const char *mountpoint;
-	int64_t started_ns;               /* real time */
+	int64_t started_ns;               /* of the mount, real time; 0: not known yet */
+	int64_t worker_started_ns;
 	unsigned long worker_restarts;
 	const struct engine_protection *protections;
 	size_t n_protections;

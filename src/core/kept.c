@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "core/core.h"
 
@@ -33,6 +34,11 @@ struct kept_connector {
 struct kept_snapshot {
 	uint64_t size;
 	char data[];
+};
+
+/* Changed in place. */
+struct kept_catalog {
+	_Atomic int64_t mtime_ns; /* of the root */
 };
 
 /* What is served while the stored file is broken, or is being written. */
@@ -224,6 +230,54 @@ void kept_end(struct connector *conn)
 	if (conn->catalog && conn->catalog->engine->keep)
 		keep_free(conn->catalog->engine->keep, conn->kept);
 	conn->kept = NULL;
+}
+
+/* ---- the root ---- */
+
+void kept_moved(struct catalog *c)
+{
+	int64_t now = clock_real_ns(), last = atomic_load(c->mtime_ns);
+
+	if (c->kept && keep_is_frozen(c->engine->keep))
+		return; /* nor is it kept that the name has come or gone */
+	FAULT_POINT();
+	while (!atomic_compare_exchange_weak(c->mtime_ns, &last, now > last ? now : last + 1))
+		;
+	FAULT_POINT();
+}
+
+void kept_catalog_end(struct catalog *c)
+{
+	c->mtime_ns = &c->own_mtime_ns;
+	if (c->kept)
+		keep_free(c->engine->keep, c->kept);
+	c->kept = NULL;
+}
+
+static void restore_catalog(void *arg, void *block)
+{
+	struct catalog *c = arg;
+
+	if (!c->kept && keep_holds(block, sizeof(*c->kept), 0))
+		c->kept = block;
+	else
+		keep_free(c->engine->keep, block);
+}
+
+/* Before names are taken over, which then move nothing. */
+static void take_catalog(struct catalog *c)
+{
+	struct keep *keep = c->engine->keep;
+
+	keep_each(keep, KEEP_CATALOG, restore_catalog, c);
+	if (!c->kept) {
+		c->kept = keep_alloc(keep, sizeof(*c->kept));
+		if (!c->kept)
+			return;
+		atomic_init(&c->kept->mtime_ns, atomic_load(c->mtime_ns));
+		keep_commit(keep, c->kept, KEEP_CATALOG);
+	}
+	c->mtime_ns = &c->kept->mtime_ns;
 }
 
 /* ---- restoring ---- */
@@ -437,6 +491,7 @@ int engine_set_keep(struct engine *e, struct keep *keep, bool successor, bool cr
 	if (!r.snapshots)
 		return -ENOMEM;
 	r.err = resolver_set_keep(e->resolver, keep);
+	take_catalog(e->catalog);
 	keep_each(keep, KEEP_SNAPSHOT, restore_snapshot, &r);
 	keep_each(keep, KEEP_CONNECTOR, restore_connector, &r);
 	keep_each(keep, KEEP_TEXT, restore_text, &r);

@@ -121,6 +121,8 @@ int engine_metrics(struct engine *e, struct buf *out)
 	buf_addf(out, "connectfs_build_info{version=\"%s\"} 1\n", PACKAGE_VERSION);
 	head(out, "connectfs_start_time_seconds", "gauge", "When the mount was made, since the epoch.");
 	buf_addf(out, "connectfs_start_time_seconds %.3f\n", (double)e->processes.started_ns / 1e9);
+	head(out, "connectfs_worker_start_time_seconds", "gauge", "When the worker was started, since the epoch.");
+	buf_addf(out, "connectfs_worker_start_time_seconds %.3f\n", (double)e->processes.worker_started_ns / 1e9);
 	single(out, "connectfs_worker_restarts_total", "counter", "Workers that had to be replaced.",
 	       e->processes.worker_restarts);
 	counters(&e->stats, out);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/keep.h"
 #include "base/log.h"
 #include "daemon/mount.h"
@@ -81,7 +82,7 @@ int mount_begin(struct supervisor *s, struct error *ret_err)
 		return 0;
 	err = keep_create(&s->keep);
 	if (!err)
-		err = journal_create(&s->journal);
+		err = journal_create(clock_real_ns(), &s->journal);
 	if (err)
 		return error_set(ret_err, EIO, "can't start: %s", strerror(-err));
 	err = do_mount(s, ret_err);

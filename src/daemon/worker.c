@@ -404,15 +404,18 @@ static void on_device(struct worker *w, const struct control_message *m, int dev
 			close(device);
 		return;
 	}
-	w->processes.worker_restarts = m->restarts;
-	engine_set_processes(w->engine, &w->processes);
 	err = audit_start(w->audit, engine_stats(w->engine));
 	if (!err)
 		err = serve(w, m, device);
 	else
 		close(device);
-	if (err)
+	if (err) {
 		end(w, fail(w, 2, "can't serve the mount: %s", strerror(-err)));
+		return;
+	}
+	w->processes.worker_restarts = m->restarts;
+	w->processes.started_ns = fs_started_ns(w->fs);
+	engine_set_processes(w->engine, &w->processes);
 }
 
 static void take_fd(int *to, int fd)
@@ -574,7 +577,7 @@ static int start_engine(struct worker *w)
 		return status;
 	w->processes = (struct engine_processes){
 		.supervisor = getppid(), .worker = getpid(), .mountpoint = w->mountpoint,
-		.started_ns = clock_real_ns(), .protections = w->protections, .n_protections = SANDBOX_PARTS,
+		.worker_started_ns = clock_real_ns(), .protections = w->protections, .n_protections = SANDBOX_PARTS,
 	};
 	engine_set_processes(w->engine, &w->processes);
 	engine_await_keep(w->engine);

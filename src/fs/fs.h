@@ -46,6 +46,9 @@ int fs_new(struct engine *engine, struct loop *loop, const struct fs_config *con
 int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, void (*ready)(void *arg),
              void (*ended)(void *arg, int err), void *arg);
 
+/* Since when there is the mount, whichever worker we are: real time. After fs_serve. */
+int64_t fs_started_ns(const struct fs *fs);
+
 /* What this program makes of FUSE_INIT, in a number: with another one the answer may differ, and so a program can't
  * go on with the session of that other. */
 uint64_t fs_init_number(void);

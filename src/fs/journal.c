@@ -8,6 +8,7 @@
 #include <linux/fuse.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -57,6 +58,7 @@ struct saved {
 struct file {
 	uint64_t magic;
 	_Atomic uint64_t format;
+	int64_t started_ns;
 	struct saved init, answer;
 	struct slot slots[JOURNAL_SLOTS];
 	_Atomic uint32_t buffer_flags[JOURNAL_BUFFERS]; /* as a slot's, of a request that has none */
@@ -567,13 +569,15 @@ ssize_t journal_writev(struct journal *j, int device, struct iovec *iov, int cou
 
 /* ---- taking over ---- */
 
-int journal_create(int *ret_fd)
+int journal_create(int64_t started_ns, int *ret_fd)
 {
+	const off_t at = offsetof(struct file, started_ns);
 	int fd = memfd_create("connectfs-journal", MFD_CLOEXEC | MFD_ALLOW_SEALING), err;
 
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, sizeof(struct file)) < 0 ||
+	    pwrite(fd, &started_ns, sizeof(started_ns), at) != (ssize_t)sizeof(started_ns) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		err = -errno;
 		close(fd);
@@ -758,6 +762,11 @@ void journal_detach(struct journal *j)
 bool journal_is_successor(const struct journal *j)
 {
 	return j->successor;
+}
+
+int64_t journal_started_ns(const struct journal *j)
+{
+	return j->file->started_ns;
 }
 
 void journal_stop(struct journal *j)

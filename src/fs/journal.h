@@ -13,6 +13,8 @@
  * there was one, then what the journal holds, then what the kernel says. What had been interrupted is answered
  * EINTR at once; what was being executed in two deaths that were no SIGKILL, or waited in five of them, EIO.
  *
+ * It is as old as the mount and goes wherever that is gone on with, and so it also says since when there is one.
+ *
  * Holds no secrets: names, and what is written to refresh. Not locked. Threads: any, but for attach and detach.
  */
 #ifndef CONNECTFS_FS_JOURNAL_H
@@ -27,7 +29,7 @@
 struct journal;
 
 enum {
-	JOURNAL_FORMAT = 1,
+	JOURNAL_FORMAT = 2,
 	JOURNAL_SLOT = 512,           /* a request with its slot's head */
 	JOURNAL_SLOTS = 2 * 4096 + 64, /* more than may be parked, opens and others, and what the threads leave */
 	JOURNAL_BUFFERS = 16,         /* at least libfuse's threads */
@@ -35,8 +37,8 @@ enum {
 	JOURNAL_SEEN_MAX = 5,         /* crashes while it waited: what it waits for may be at fault */
 };
 
-/* A new one; CLOEXEC. 0 or -errno. */
-int journal_create(int *ret_fd);
+/* A new one; CLOEXEC. started_ns: real time, see journal_started_ns. 0 or -errno. */
+int journal_create(int64_t started_ns, int *ret_fd);
 
 /* How it comes that there is a successor. */
 enum journal_death {
@@ -51,6 +53,8 @@ void journal_detach(struct journal *j); /* NULL allowed */
 
 /* Is there a session to be continued? */
 bool journal_is_successor(const struct journal *j);
+/* As it was given to journal_create, by whoever did. */
+int64_t journal_started_ns(const struct journal *j);
 /* Says who is to be told that an OPEN of the predecessor's has been refused by the journal: no RELEASE will
  * come, though the predecessor may have made a handle. Before the session begins; from any thread. */
 void journal_on_refused(struct journal *j, void (*refused)(void *arg, uint64_t ino, uint64_t unique), void *arg);

@@ -58,7 +58,7 @@ int node_attr(struct fs *fs, uint64_t ino, struct stat *ret, double *ret_timeout
 		return 0;
 	}
 	if (ino == FS_INO_CONTROL || control_is_ino(ino)) {
-		fill_common(fs, ret, ino, 0, fs->started_ns);
+		fill_common(fs, ret, ino, 0, fs_started_ns(fs));
 		control_attr(fs, ino, ret);
 		*ret_timeout = FS_LONG_TIMEOUT;
 		return 0;

@@ -56,8 +56,6 @@ struct fs {
 	struct loop *loop;
 	struct fs_config config; /* mountpoint is ours */
 	char *mountpoint;
-	int64_t started_ns;      /* real time; of the control files */
-
 	struct journal *journal; /* from fs_serve on */
 	struct handles *handles;
 	struct notify *notify;

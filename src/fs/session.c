@@ -11,7 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "fs/control.h"
 #include "fs/handles.h"
@@ -194,6 +193,11 @@ int fs_serve(struct fs *fs, int device, int journal, enum journal_death death, v
 	return start_thread(fs);
 }
 
+int64_t fs_started_ns(const struct fs *fs)
+{
+	return journal_started_ns(fs->journal);
+}
+
 void fs_stop(struct fs *fs)
 {
 	const struct timespec pause = { .tv_nsec = STOP_RETRY_MS * 1000000 };
@@ -227,7 +231,6 @@ int fs_new(struct engine *engine, struct loop *loop, const struct fs_config *con
 	fs->stats = engine_stats(engine);
 	fs->loop = loop;
 	fs->config = *config;
-	fs->started_ns = clock_real_ns();
 	pthread_mutex_init(&fs->parked_lock, NULL);
 	fs->mountpoint = strdup(config->mountpoint);
 	fs->config.mountpoint = fs->mountpoint;

@@ -149,7 +149,7 @@ SKIP: {
 
 # The supervisor is killed, with all that is its own: what the manager has stored goes on
 SKIP: {
-	my $python = find_tool('python3') // skip 'no python3', 9;
+	my $python = find_tool('python3') // skip 'no python3', 10;
 	my $mnt = tmp_dir();
 	my $secret = "$d/s.properties";
 	mkdir "$d/stored";
@@ -163,7 +163,10 @@ SKIP: {
 	ok(eventually(sub { $p->output =~ /^ready (\d+)/m }, 15), 'a manager that stores descriptors') or diag $p->errors;
 	my ($mount) = ConnectFS::Guard::mounts_below($mnt);
 	is(slurp("$mnt/b.properties"), "# long enough for two reads\nk=one\n", '… it reads');
-	my $before = stx("$mnt/b.properties");
+	my @times = map { "$mnt$_" } '', '/b.properties', '/.connectfs', '/.connectfs/version';
+	my $times_of = sub { return [map { stx($_, force_sync => 1)->{mtime_ns} } @times] };
+	my $started = sub { return JSON::PP->new->decode(slurp("$mnt/.connectfs/status.json"))->{started} };
+	my ($before, $since) = ($times_of->(), $started->());
 	open(my $held, '<:raw', "$mnt/b.properties") or die;
 	sysread $held, my $begin, 10;
 	print $tell "kill\n";
@@ -172,7 +175,8 @@ SKIP: {
 	is(eval { slurp("$mnt/b.properties") }, "# long enough for two reads\nk=one\n", '… which can be read') or diag $@;
 	sysread $held, my $rest, 100;
 	is($begin . ($rest // "($!)"), "# long enough for two reads\nk=one\n", '… a file that was open reads on');
-	is(stx("$mnt/b.properties")->{mtime}, $before->{mtime}, '… no time has moved');
+	is_deeply($times_of->(), $before, '… no time has moved');
+	is($started->(), $since, '… and the mount is as old as it is');
 	close $held;
 	print $tell "stop\n";
 	ok(eventually(sub { $p->output =~ /^stopped (\d+) (\d+)/m }, 10), '… it can be ended') or diag $p->errors;

@@ -418,6 +418,58 @@ static void test_dies_appearing(void **state)
 	assert_blocks(2, 1, 1);
 }
 
+/* The root's time moves when names come and go, not when those who show them do. */
+static void test_root_time(void **state)
+{
+	int64_t mtime;
+
+	(void)state;
+	put("gone.properties", "a=b\n");
+	first_life(ONE);
+	mtime = catalog_mtime_ns(catalog);
+	for (int i = 0; i < 3; i++) {
+		next_life();
+		assert_int_equal(catalog_mtime_ns(catalog), mtime);
+		live_on();
+		assert_int_equal(catalog_mtime_ns(catalog), mtime);
+	}
+	/* they have come and gone meanwhile: not before somebody sees it */
+	die();
+	assert_int_equal(unlink(at("gone.properties")), 0);
+	put("new.properties", "c=d\n");
+	run_for(30);
+	live_with(true, true, false);
+	live_on();
+	assert_int_equal(catalog_mtime_ns(catalog), mtime);
+	die();
+	live(true);
+	assert_int_equal(catalog_mtime_ns(catalog), mtime);
+	live_on();
+	assert_true(is_there("new.properties") && !is_there("gone.properties"));
+	assert_true(catalog_mtime_ns(catalog) > mtime);
+	/* never back, also where the clock goes back */
+	mtime = clock_real_ns() + INT64_C(1000000000000);
+	atomic_store(catalog->mtime_ns, mtime);
+	next_life();
+	assert_int_equal(catalog_mtime_ns(catalog), mtime);
+	put("newer.properties", "c=d\n");
+	UNTIL(is_there("newer.properties"));
+	assert_int_equal(catalog_mtime_ns(catalog), mtime + 1);
+	/* who is told to end changes nothing any more, and its successor has the rest to tell */
+	quiet();
+	keep_freeze(keep);
+	put("newest.properties", "c=d\n");
+	UNTIL(is_there("newest.properties"));
+	assert_int_equal(catalog_mtime_ns(catalog), mtime + 1);
+	next_life();
+	assert_false(is_there("newest.properties"));
+	assert_int_equal(catalog_mtime_ns(catalog), mtime + 1);
+	live_on();
+	assert_true(is_there("newest.properties"));
+	assert_int_equal(catalog_mtime_ns(catalog), mtime + 2);
+	live_out();
+}
+
 /* It has been shown in a later life: no matter whether its text was good, or read before or after, it has. */
 static void test_dies_shown(void **state)
 {
@@ -734,6 +786,7 @@ int main(void)
 		BOTH(test_text_and_secret_changed),
 		BOTH(test_removed_and_added),
 		BOTH(test_dies_appearing),
+		BOTH(test_root_time),
 		BOTH(test_dies_shown),
 		BOTH(test_back_again),
 		BOTH(test_collision_gone),

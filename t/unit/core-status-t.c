@@ -135,7 +135,7 @@ static void test_empty(void **state)
 static void test_members(void **state)
 {
 	static const struct engine_protection protections[] = { { "seccomp", NULL }, { "files", "not confined" } };
-	struct engine_processes p = { 1, 2, 3, "/mnt", 1700000000000000000, 4, protections, 2 };
+	struct engine_processes p = { 1, 2, 3, "/mnt", 1700000000000000000, 0, 4, protections, 2 };
 	const json_t *v;
 	json_t *root;
 
@@ -412,7 +412,8 @@ static void assert_metrics(char *text)
 static void test_metrics(void **state)
 {
 	static const char *const names[] = {
-		"connectfs_build_info", "connectfs_start_time_seconds", "connectfs_worker_restarts_total",
+		"connectfs_build_info", "connectfs_start_time_seconds", "connectfs_worker_start_time_seconds",
+		"connectfs_worker_restarts_total",
 		"connectfs_opens_total", "connectfs_open_errors_total", "connectfs_reads_total",
 		"connectfs_read_bytes_total", "connectfs_rotations_total", "connectfs_renders_total",
 		"connectfs_touches_total", "connectfs_touch_failures_total", "connectfs_parked_refused_total",

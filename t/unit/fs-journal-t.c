@@ -32,6 +32,7 @@ enum {
 	LONG = 65536,
 	NOTHING = -1000,
 };
+#define STARTED INT64_C(1700000000000000000)
 
 /* ---- the kernel's side ---- */
 
@@ -48,12 +49,13 @@ static void begin(struct world *w)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
 	*w = (struct world){ .kernel = sv[0], .device = sv[1] };
 	setsockopt(sv[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
-	assert_int_equal(journal_create(&w->fd), 0);
+	assert_int_equal(journal_create(STARTED, &w->fd), 0);
 }
 
 static void attach(struct world *w, enum journal_death death)
 {
 	assert_int_equal(journal_attach(w->fd, death, &w->j), 0);
+	assert_int_equal(journal_started_ns(w->j), STARTED); /* whatever becomes of those who serve it */
 	fcntl(w->device, F_SETFL, O_NONBLOCK);
 }
 

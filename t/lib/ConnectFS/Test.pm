@@ -187,11 +187,12 @@ my %SYS = $machine eq 'x86_64'
 	? (statx => 332, getxattr => 191, listxattr => 194, setxattr => 188, removexattr => 197)
 	: (statx => 291, getxattr => 8, listxattr => 11, setxattr => 5, removexattr => 14);
 
-# size, mtime_ns, ctime_ns, ino, mode, uid, gid, nlink, dev; undef and $! on failure
+# size, mtime_ns, ctime_ns, ino, mode, uid, gid, nlink, dev; undef and $! on failure. force_sync: the worker is asked,
+# whatever the kernel keeps
 sub stx {
 	my ($path, %o) = @_;
 	my $buf = "\0" x 256;
-	my $flags = ($o{nofollow} ? 0x100 : 0) | ($o{dont_sync} ? 0x4000 : 0);
+	my $flags = ($o{nofollow} ? 0x100 : 0) | ($o{dont_sync} ? 0x4000 : 0) | ($o{force_sync} ? 0x2000 : 0);
 	my $r = syscall($SYS{statx}, -100, "$path", $flags, 0x7ff, $buf);
 	return undef if $r != 0;
 	my ($nlink, $uid, $gid, $mode) = unpack 'x16 L L L S', $buf;
