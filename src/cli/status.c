@@ -419,7 +419,7 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 }
 
 /* What keeps a fault from doing harm, and is not in force; a line each. Of memory the summary tells. */
-static void add_lacking(struct buf *out, json_t *protections)
+static void add_lacking(struct buf *out, const char *where, json_t *protections)
 {
 	const char *name;
 	struct buf line;
@@ -429,7 +429,7 @@ static void add_lacking(struct buf *out, json_t *protections)
 		if (!json_is_false(json_object_get(p, "in_force")) || strcmp(name, "memory_lock") == 0)
 			continue;
 		buf_init(&line, 65536);
-		buf_addf(&line, "not in force: %s: %s", name, text_of(p, "why"));
+		buf_addf(&line, "not in force%s: %s: %s", where, name, text_of(p, "why"));
 		if (line.data)
 			add_cut(out, line.data, COLUMNS, false);
 		buf_add_char(out, '\n');
@@ -468,7 +468,8 @@ int cli_status_table(struct slice json, bool colour, int64_t now_ns, struct buf 
 		buf_add_char(out, '\n');
 	}
 	add_summary(out, root, now_ns);
-	add_lacking(out, json_object_get(root, "protections"));
+	add_lacking(out, "", json_object_get(root, "protections"));
+	add_lacking(out, " in the notifier", json_object_get(root, "notifier_protections"));
 	*ret_broken = any_broken(connectors);
 	json_decref(root);
 	return out->err;

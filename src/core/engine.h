@@ -71,8 +71,9 @@ struct engine_processes {
 	int64_t started_ns;               /* of the mount, real time; 0: not known yet */
 	int64_t worker_started_ns;
 	unsigned long worker_restarts;
-	const struct engine_protection *protections;
-	size_t n_protections;
+	const struct engine_protection *protections;          /* of the worker */
+	const struct engine_protection *notifier_protections; /* NULL: it has not told */
+	size_t n_protections;                                 /* of each */
 };
 void engine_set_processes(struct engine *e, const struct engine_processes *p);
 

@@ -193,13 +193,20 @@ static json_t *protection_json(const char *lacks)
 	return o;
 }
 
-static json_t *protections_json(const struct engine_processes *p)
+static json_t *protections_json(const struct engine_protection *p, size_t n)
 {
-	struct secmem_stats m;
 	json_t *o = json_object();
 
-	for (size_t i = 0; i < p->n_protections; i++)
-		set(o, p->protections[i].name, protection_json(p->protections[i].lacks));
+	for (size_t i = 0; i < n; i++)
+		set(o, p[i].name, protection_json(p[i].lacks));
+	return o;
+}
+
+static json_t *worker_protections_json(const struct engine_processes *p)
+{
+	json_t *o = protections_json(p->protections, p->n_protections);
+	struct secmem_stats m;
+
 	secmem_get_stats(&m);
 	set(o, "memory_lock", protection_json(m.lock_errno ? strerror(m.lock_errno) : NULL));
 	return o;
@@ -250,7 +257,9 @@ static json_t *head_json(struct engine *e, struct listing *all)
 	set(o, "parked", json_integer(atomic_load(&e->stats.parked)));
 	set(o, "memory", memory_json());
 	set(o, "keep", keep_json(e));
-	set(o, "protections", protections_json(p));
+	set(o, "protections", worker_protections_json(p));
+	set(o, "notifier_protections", p->notifier_protections ?
+	    protections_json(p->notifier_protections, p->n_protections) : json_null());
 	set(o, "audit", audit_json(e));
 	set(o, "connectors_by_state", states_json(all));
 	return o;

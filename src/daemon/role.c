@@ -211,6 +211,18 @@ static int parse_id(const char *s, uint32_t *ret)
 	return 0;
 }
 
+static int confine_notifier(struct notifier_greeting *ret)
+{
+	struct sandbox s;
+	int err;
+
+	_Static_assert(sizeof(s.lacks) == sizeof(ret->lacks), "what is lacking is told as it is");
+	sandbox_init(&s);
+	err = sandbox_enter_notifier(&s);
+	memcpy(ret->lacks, s.lacks, sizeof(ret->lacks));
+	return err;
+}
+
 static int notifier_role(int argc, char **argv)
 {
 	uint32_t uid, gid;
@@ -220,7 +232,7 @@ static int notifier_role(int argc, char **argv)
 		return 2;
 	}
 	log_set_role("notifier");
-	return notifier_main(ROLE_SOCKET, uid, gid, sandbox_enter_notifier);
+	return notifier_main(ROLE_SOCKET, uid, gid, confine_notifier);
 }
 
 int daemon_role(int argc, char **argv)

@@ -114,13 +114,18 @@ static int drop_capabilities(bool keep_lock)
 	return syscall(SYS_capset, &c.head, c.data) == 0 ? 0 : -errno;
 }
 
-int sandbox_drop_capabilities(struct sandbox *s)
+static int drop(struct sandbox *s, bool keep_lock)
 {
-	int err = drop_capabilities(true);
+	int err = drop_capabilities(keep_lock);
 
 	tell(s, SANDBOX_CAPABILITIES, err ? strerror(-err) : NULL);
 	tell(s, SANDBOX_NO_NEW_PRIVS, prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1 ? NULL : "the kernel refused it");
 	return err;
+}
+
+int sandbox_drop_capabilities(struct sandbox *s)
+{
+	return drop(s, true);
 }
 
 /* ---- Which directories ------------------------------------------------------------------- */
@@ -363,9 +368,10 @@ static void load_late(void)
 	(void)!dlopen("libgcc_s.so.1", RTLD_NOW);
 }
 
-static void enter_files(struct sandbox *s, int abi)
+/* abi: as landlock_abi() has it; free_rights: as enter_landlock. */
+static void enter_files(struct sandbox *s, int abi, uint64_t free_rights)
 {
-	int err = abi < 0 ? abi : enter_landlock(abi, 0, s->dirs, s->n_dirs);
+	int err = abi < 0 ? abi : enter_landlock(abi, free_rights, s->dirs, s->n_dirs);
 
 	if (err)
 		tell(s, SANDBOX_FILES, landlock_why(err));
@@ -380,7 +386,24 @@ static void enter_files(struct sandbox *s, int abi)
 	     "not confined: Landlock of this kernel knows files only" : NULL);
 }
 
-static int missing(const struct sandbox *s, struct error *ret_err)
+/* Before the filter, which may kill who asks. */
+static void look_at_dumpable(struct sandbox *s)
+{
+	if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0)
+		tell(s, SANDBOX_NOT_DUMPABLE, NULL);
+}
+
+/* err: what the filter said, where the build has one. */
+static void tell_filter(struct sandbox *s, int err)
+{
+	s->causes[SANDBOX_SECCOMP] = seccomp_left_out ? SANDBOX_BUILD : SANDBOX_KERNEL;
+	tell(s, SANDBOX_SECCOMP, seccomp_left_out ? seccomp_left_out : !err ? NULL : err == -ENOSYS || err == -EINVAL ?
+	     "this kernel has no seccomp filters" : strerror(-err));
+	if (!s->lacks[SANDBOX_SECCOMP][0])
+		tell(s, SANDBOX_NETWORK, NULL); /* no socket at all */
+}
+
+int sandbox_require(const struct sandbox *s, struct error *ret_err)
 {
 	char text[ERROR_TEXT_MAX] = "";
 	size_t len = 0;
@@ -402,37 +425,35 @@ int sandbox_enter(struct sandbox *s, bool require, struct error *ret_err)
 	if (err)
 		return error_set(ret_err, -err, "%s", strerror(-err));
 	load_late();
-	enter_files(s, abi);
+	enter_files(s, abi, 0);
 	sandbox_done(s); /* descriptors of directories are a way out of a sandbox */
-	if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0)
-		tell(s, SANDBOX_NOT_DUMPABLE, NULL);
-	if (seccomp_left_out) {
-		tell(s, SANDBOX_SECCOMP, seccomp_left_out);
-		s->causes[SANDBOX_SECCOMP] = SANDBOX_BUILD;
-	} else {
+	look_at_dumpable(s);
+	if (!seccomp_left_out)
 		err = filter_worker(s->causes[SANDBOX_FILES] == SANDBOX_SETTINGS || !s->lacks[SANDBOX_FILES][0]);
-		if (err == -ENOMEM)
-			return error_set(ret_err, ENOMEM, "out of memory");
-		tell(s, SANDBOX_SECCOMP, !err ? NULL : err == -ENOSYS || err == -EINVAL ?
-		     "this kernel has no seccomp filters" : strerror(-err));
-	}
-	if (!s->lacks[SANDBOX_SECCOMP][0])
-		tell(s, SANDBOX_NETWORK, NULL); /* no socket at all */
-	return require ? missing(s, ret_err) : 0;
+	if (err == -ENOMEM)
+		return error_set(ret_err, ENOMEM, "out of memory");
+	tell_filter(s, err);
+	return require ? sandbox_require(s, ret_err) : 0;
 }
 
 /* Without a rule: what it opens it opens by O_PATH, which Landlock does not look at, as little as at setting
  * times. A rule would need a descriptor of the mount, which could hang here and would keep it busy; so making
  * and removing names is left free, and the filter narrows that to regular files. */
-int sandbox_enter_notifier(void)
+int sandbox_enter_notifier(struct sandbox *s)
 {
-	int err = drop_capabilities(false), abi;
+	int err = drop(s, false);
 
-	if (err || seccomp_left_out) /* a sanitizer looks into /proc at the end */
+	if (err)
 		return err;
-	abi = landlock_abi();
-	if (abi > 0)
-		(void)!enter_landlock(abi, LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE, NULL, 0);
-	(void)!filter_notifier();
+	look_at_dumpable(s);
+	if (seccomp_left_out) { /* a sanitizer looks into /proc at the end */
+		tell(s, SANDBOX_FILES, seccomp_left_out);
+		tell(s, SANDBOX_NETWORK, seccomp_left_out);
+		s->causes[SANDBOX_FILES] = s->causes[SANDBOX_NETWORK] = SANDBOX_BUILD;
+	} else {
+		enter_files(s, landlock_abi(), LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_REMOVE_FILE);
+		err = filter_notifier();
+	}
+	tell_filter(s, err);
 	return 0;
 }

@@ -78,16 +78,19 @@ int sandbox_allow(struct sandbox *s, const char *path);
 
 /*
  * Enters Landlock and seccomp, as they are to be for the worker; what programs in general read is
- * allowed here. require: what is lacking by kernel or build is -ENOTSUP with a sentence that names all of it;
- * by then the process may be confined already, and can only end. Else 0 or -ENOMEM.
+ * allowed here. require: as sandbox_require; by then the process may be confined already, and can only end.
+ * Else 0 or -ENOMEM.
  */
 int sandbox_enter(struct sandbox *s, bool require, struct error *ret_err);
 
 /*
  * The notifier's, in one go, after its last change of user: no capability, no file but by O_PATH, the
- * system calls that touching takes. What is lacking can't be told to anybody and is left out. 0 or -errno where
+ * system calls that touching takes. s as of sandbox_init, and with nothing to be given back. 0 or -errno where
  * capabilities could not be dropped.
  */
-int sandbox_enter_notifier(void);
+int sandbox_enter_notifier(struct sandbox *s);
+
+/* What is lacking by kernel or build is -ENOTSUP with a sentence that names all of it. Else 0. Pure. */
+int sandbox_require(const struct sandbox *s, struct error *ret_err);
 
 #endif

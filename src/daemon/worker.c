@@ -32,10 +32,12 @@
 #include "daemon/sandbox.h"
 #include "fs/audit.h"
 #include "fs/fs.h"
+#include "fs/notifier.h"
 
 enum {
 	STOP_WAIT_MS = 200, /* for the session to end by the unmount, before it is cut off */
 	STUCK_S = 2,        /* then SIGALRM ends what hangs on the way out */
+	GREETING_MS = 5000, /* for a notifier to say that it is confined, where that is required */
 };
 
 struct worker {
@@ -50,7 +52,7 @@ struct worker {
 	struct settings *settings;
 	struct loop *loop;
 	struct loop_fd *control, *signals;
-	struct loop_timer *stop_timer;
+	struct loop_timer *stop_timer, *greeting_timer;
 	int signal_fd;
 	struct engine *engine;
 	struct audit *audit;
@@ -59,9 +61,13 @@ struct worker {
 	int keep_fd, journal_fd;
 	struct keep *keep;
 	struct loop_timer *alive;
-	struct sandbox sandbox;
-	struct engine_protection protections[SANDBOX_PARTS];
+	struct sandbox sandbox, notifier_sandbox; /* the notifier's: what it says that it lacks */
+	struct engine_protection protections[SANDBOX_PARTS], notifier_protections[SANDBOX_PARTS];
 	int null;         /* /dev/null, for role_detach_stdio_to */
+	bool first;       /* of this mount: somebody waits to hear whether it can be made */
+	bool serves;      /* FUSE_INIT has been answered */
+	bool greeted;     /* a notifier is confined as it must be */
+	bool told;        /* CONTROL_READY */
 	bool configured, ended;
 	int status;
 };
@@ -295,11 +301,20 @@ static void end(struct worker *w, int status)
 	loop_stop(w->loop);
 }
 
-static void on_ready(void *arg)
+/* A new mount is not ready before it is known that all is confined that must be. One that is there goes on. */
+static bool awaits_greeting(const struct worker *w)
 {
-	struct worker *w = arg;
+	return w->first && w->settings->sandbox_required && !w->greeted;
+}
+
+static void tell_ready(struct worker *w)
+{
 	struct control_message m = { .op = CONTROL_READY };
 
+	if (w->told || !w->serves || awaits_greeting(w))
+		return;
+	w->told = true;
+	loop_timer_stop(w->greeting_timer);
 	if (control_send(ROLE_SOCKET, &m, -1) != 0) {
 		end(w, ROLE_EXIT_FAILED);
 		return;
@@ -307,6 +322,62 @@ static void on_ready(void *arg)
 	if (w->null >= 0)
 		role_detach_stdio_to(w->null);
 	w->null = -1;
+}
+
+static void on_ready(void *arg)
+{
+	struct worker *w = arg;
+
+	w->serves = true;
+	if (awaits_greeting(w))
+		loop_timer_set(w->greeting_timer, GREETING_MS);
+	tell_ready(w);
+}
+
+static void on_greeting_timer(void *arg)
+{
+	end(arg, fail(arg, 2, "connectfs.sandbox=require: the notifier does not say how it is confined"));
+}
+
+static void show_protections(const struct sandbox *s, struct engine_protection *ret)
+{
+	for (int i = 0; i < SANDBOX_PARTS; i++)
+		ret[i] = (struct engine_protection){ sandbox_part_name((enum sandbox_part)i),
+			                             s->lacks[i][0] ? s->lacks[i] : NULL };
+}
+
+/* What the worker lacks as well has been told. Builds with sanitizers leave out more in the notifier. */
+static void warn_of_notifier(const struct worker *w)
+{
+	for (int i = 0; i < SANDBOX_PARTS; i++)
+		if (w->notifier_sandbox.lacks[i][0] && !w->sandbox.lacks[i][0] &&
+		    w->sandbox.causes[SANDBOX_SECCOMP] != SANDBOX_BUILD)
+			log_warn("the notifier lacks a protection", "protection", sandbox_part_name((enum sandbox_part)i),
+			         "why", w->notifier_sandbox.lacks[i], NULL);
+}
+
+static bool on_notifier_greeting(void *arg, const struct notifier_greeting *g)
+{
+	struct worker *w = arg;
+	struct error err = ERROR_INIT;
+
+	_Static_assert(sizeof(w->notifier_sandbox.lacks) == sizeof(g->lacks), "what is lacking is told as it is");
+	memcpy(w->notifier_sandbox.lacks, g->lacks, sizeof(g->lacks));
+	show_protections(&w->notifier_sandbox, w->notifier_protections);
+	w->processes.notifier_protections = w->notifier_protections;
+	engine_set_processes(w->engine, &w->processes);
+	if (!w->settings->sandbox_required) {
+		warn_of_notifier(w);
+	} else if (sandbox_require(&w->notifier_sandbox, &err) != 0) {
+		if (awaits_greeting(w))
+			end(w, fail(w, 2, "connectfs.sandbox=require: the notifier: %s", err.text));
+		else
+			log_error("the notifier is not confined as connectfs.sandbox=require wants", "error", err.text, NULL);
+		return false;
+	}
+	w->greeted = true;
+	tell_ready(w);
+	return true;
 }
 
 static void on_ended(void *arg, int err)
@@ -413,6 +484,7 @@ static void on_device(struct worker *w, const struct control_message *m, int dev
 		end(w, fail(w, 2, "can't serve the mount: %s", strerror(-err)));
 		return;
 	}
+	w->first = m->death == CONTROL_DEATH_NONE;
 	w->processes.worker_restarts = m->restarts;
 	w->processes.started_ns = fs_started_ns(w->fs);
 	engine_set_processes(w->engine, &w->processes);
@@ -444,8 +516,9 @@ static void on_notifier(struct worker *w, const struct control_message *m, int s
 		return;
 	}
 	w->processes.notifier = m->pid;
+	w->processes.notifier_protections = NULL;
 	engine_set_processes(w->engine, &w->processes);
-	err = fs_set_notifier(w->fs, socket, m->pid, on_notifier_lost, w);
+	err = fs_set_notifier(w->fs, socket, m->pid, on_notifier_greeting, on_notifier_lost, w);
 	if (err) {
 		log_error("can't use the notifier", "error", strerror(-err), NULL);
 		on_notifier_lost(w);
@@ -532,13 +605,10 @@ static int confine(struct worker *w)
 	if (sandbox_enter(s, w->settings->sandbox_required, &err) != 0)
 		return fail(w, 2, "connectfs.sandbox%s: %s", w->settings->sandbox_required ? "=require" : "",
 		            err.text);
-	for (int i = 0; i < SANDBOX_PARTS; i++) {
-		const char *name = sandbox_part_name((enum sandbox_part)i), *why = s->lacks[i];
-
-		w->protections[i] = (struct engine_protection){ name, *why ? why : NULL };
-		if (*why && s->causes[i] == SANDBOX_KERNEL)
-			log_warn("a protection is not in force", "protection", name, "why", why, NULL);
-	}
+	show_protections(s, w->protections);
+	for (int i = 0; i < SANDBOX_PARTS; i++)
+		if (s->lacks[i][0] && s->causes[i] == SANDBOX_KERNEL)
+			log_warn("a protection is not in force", "protection", w->protections[i].name, "why", s->lacks[i], NULL);
 	return 0;
 }
 
@@ -551,8 +621,9 @@ static int start_engine(struct worker *w)
 		w->control = loop_fd_new(w->loop, ROLE_SOCKET, on_control, w);
 		w->signals = loop_fd_new(w->loop, w->signal_fd, on_signal, w);
 		w->stop_timer = loop_timer_new(w->loop, on_stop_timer, w);
+		w->greeting_timer = loop_timer_new(w->loop, on_greeting_timer, w);
 		w->alive = loop_timer_new(w->loop, say_alive, w);
-		if (!w->control || !w->signals || !w->stop_timer || !w->alive)
+		if (!w->control || !w->signals || !w->stop_timer || !w->greeting_timer || !w->alive)
 			err = -ENOMEM;
 		else
 			loop_timer_set(w->alive, CONTROL_ALIVE_MS);
@@ -604,6 +675,7 @@ static void release(struct worker *w)
 	fd_close(&w->journal_fd);
 	loop_timer_free(w->alive);
 	loop_timer_free(w->stop_timer);
+	loop_timer_free(w->greeting_timer);
 	loop_fd_free(w->control);
 	loop_fd_free(w->signals);
 	loop_free(w->loop);

@@ -18,6 +18,7 @@
 
 struct audit;
 struct fs;
+struct notifier_greeting;
 
 enum {
 	/* Opens that wait at the same time; a further one is answered ETIMEDOUT at once. Bounds memory
@@ -55,10 +56,13 @@ uint64_t fs_init_number(void);
 
 /* The mount's device number, by which the notifier knows that it is still ours. Before fs_set_notifier. */
 void fs_set_mount_device(struct fs *fs, dev_t dev);
+/* What the notifier says of itself, its strings ended. False: it won't do, and is lost. */
+typedef bool fs_greeted(void *arg, const struct notifier_greeting *greeting);
 /* The notifier's socket (taken over; an earlier one is closed): SOCK_SEQPACKET, see
  * notifier.h. notifier_pid: whose SETATTR, MKNOD and UNLINK are heard. Event thread.
- * lost(arg) is called when the notifier hangs up. */
-int fs_set_notifier(struct fs *fs, int socket, pid_t notifier_pid, void (*lost)(void *arg), void *arg);
+ * greeted is called before any of its answers is heard; lost(arg) when the notifier hangs up. */
+int fs_set_notifier(struct fs *fs, int socket, pid_t notifier_pid, fs_greeted *greeted, void (*lost)(void *arg),
+                    void *arg);
 
 /* Ends the threads, whether the session has ended or not; all parked opens are answered EINTR.
  * Event thread; after it neither ready nor ended is called. */

@@ -45,15 +45,21 @@ static int receive(const struct notifier *n, struct notifier_request *ret, int f
 	return 1;
 }
 
-static bool answer(const struct notifier *n, uint64_t seq, int err)
+static bool say(const struct notifier *n, const void *packet, size_t size)
 {
-	struct notifier_answer a = { .seq = seq, .err = err };
 	ssize_t sent;
 
 	do
-		sent = send(n->socket, &a, sizeof a, MSG_NOSIGNAL);
+		sent = send(n->socket, packet, size, MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);
-	return sent == (ssize_t)sizeof a;
+	return sent == (ssize_t)size;
+}
+
+static bool answer(const struct notifier *n, uint64_t seq, int err)
+{
+	struct notifier_answer a = { .seq = seq, .err = err };
+
+	return say(n, &a, sizeof a);
 }
 
 /* The mount's root, or -errno; -ESTALE: something else is there now. Asks the file system nothing. */
@@ -158,19 +164,20 @@ static int become(uid_t uid, gid_t gid)
 	return secmem_harden_process();
 }
 
-int notifier_main(int socket, uint32_t uid, uint32_t gid, int (*confine)(void))
+int notifier_main(int socket, uint32_t uid, uint32_t gid, int (*confine)(struct notifier_greeting *ret))
 {
 	struct notifier n = { .socket = socket };
+	struct notifier_greeting greeting = { 0 };
 	struct notifier_request *r = malloc(sizeof *r);
 	int status = EXIT_FAILURE;
 
 	signal(SIGTERM, SIG_DFL);
 	close_others(socket);
 	if (!r || secmem_harden_process() < 0 || chdir("/") < 0 || become(uid, gid) ||
-	    (confine && confine()))
+	    confine(&greeting))
 		goto out;
 	status = EXIT_SUCCESS;
-	if (receive(&n, r, 0) != 1)
+	if (!say(&n, &greeting, sizeof greeting) || receive(&n, r, 0) != 1)
 		goto out;
 	if (r->op != NOTIFIER_HELLO) {
 		status = EXIT_FAILURE;

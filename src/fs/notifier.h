@@ -4,7 +4,8 @@
  * unkillable.
  *
  * It parses nothing but these messages, one a packet, over a SOCK_SEQPACKET socket of the worker.
- * The first is NOTIFIER_HELLO. It answers each but HELLO with the same seq and the result. It
+ * The first is NOTIFIER_HELLO. Its own first one is a greeting, unasked; then it answers each but HELLO
+ * with the same seq and the result. It
  * works in order, opens the mount's root by path each time (an open descriptor would keep the mount
  * busy), and checks by the device number that it is still our mount (statx with
  * AT_STATX_DONT_SYNC, which asks nobody). It leaves when the socket ends.
@@ -36,9 +37,16 @@ struct notifier_answer {
 	uint32_t pad;
 };
 
+enum { NOTIFIER_PROTECTIONS = 6, NOTIFIER_WHY_SIZE = 128 };
+
+/* Of each protection, in an order that is the business of others: "": it is in force; else why not. */
+struct notifier_greeting {
+	char lacks[NOTIFIER_PROTECTIONS][NOTIFIER_WHY_SIZE]; /* NUL-terminated */
+};
+
 /* The role: runs until the socket ends. uid, gid: of the owner of the files, taken on first when
- * root. confine (NULL allowed) is called after that and before the first message is read, and gives up
- * what the rest does not need; 0, or the notifier ends. Returns the exit status. */
-int notifier_main(int socket, uint32_t uid, uint32_t gid, int (*confine)(void));
+ * root. confine is called after that and before the first message is read, gives up what the rest does not
+ * need, and fills the greeting, which is all zeros; 0, or the notifier ends. Returns the exit status. */
+int notifier_main(int socket, uint32_t uid, uint32_t gid, int (*confine)(struct notifier_greeting *ret));
 
 #endif

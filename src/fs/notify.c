@@ -42,13 +42,15 @@ struct notify {
 	atomic_int pid;
 	struct loop_fd *watch;
 	struct loop_timer *retry, *patience;
+	fs_greeted *greet;
 	void (*lost)(void *arg);
-	void *lost_arg;
+	void *arg;     /* of both */
 	TAILQ_HEAD(, message) queue;
 	struct message *unsent; /* the first that hasn't been sent */
 	uint64_t seq, answered;
 	int64_t progress_ms;    /* when the notifier was last heard of */
 	bool hello;             /* sent on this socket */
+	bool greeted;           /* by the notifier */
 	bool stuck;             /* and said so */
 	int last_err;           /* that was complained of */
 };
@@ -179,7 +181,7 @@ static void disconnect(struct notify *n, bool tell)
 		m->seq = 0;
 	n->unsent = TAILQ_FIRST(&n->queue);
 	if (tell && n->lost)
-		n->lost(n->lost_arg);
+		n->lost(n->arg);
 }
 
 static void out_of_patience(void *arg)
@@ -303,22 +305,36 @@ static void take_answer(struct notify *n, const struct notifier_answer *a)
 	conclude(n, m, a->err);
 }
 
+/* False: it isn't one, or the notifier won't do. */
+static bool take_greeting(struct notify *n, struct notifier_greeting *g, size_t size)
+{
+	if (size != sizeof *g)
+		return false;
+	for (int i = 0; i < NOTIFIER_PROTECTIONS; i++)
+		g->lacks[i][NOTIFIER_WHY_SIZE - 1] = '\0';
+	n->greeted = true;
+	return n->greet(n->arg, g);
+}
+
 static void readable(int fd, void *arg)
 {
 	struct notify *n = arg;
-	struct notifier_answer a;
+	union {
+		struct notifier_greeting greeting;
+		struct notifier_answer answer;
+	} p;
 	ssize_t got;
 
 	for (int i = 0; i < NOTIFY_WINDOW; i++) {
-		got = recv(fd, &a, sizeof a, MSG_DONTWAIT);
+		got = recv(fd, &p, sizeof p, MSG_DONTWAIT);
 		if (got < 0 && (errno == EAGAIN || errno == EINTR))
 			break;
-		if (got <= 0) {
+		if (got <= 0 || (!n->greeted && !take_greeting(n, &p.greeting, (size_t)got))) {
 			disconnect(n, true);
 			break;
 		}
-		if (got == (ssize_t)sizeof a)
-			take_answer(n, &a);
+		if (got == (ssize_t)sizeof p.answer)
+			take_answer(n, &p.answer);
 	}
 	pump(n);
 	arm_patience(n);
@@ -432,7 +448,8 @@ void notify_set_device(struct notify *n, dev_t dev)
 	n->dev = dev;
 }
 
-int notify_connect(struct notify *n, int socket, pid_t pid, void (*lost)(void *arg), void *arg)
+int notify_connect(struct notify *n, int socket, pid_t pid, fs_greeted *greeted, void (*lost)(void *arg),
+                   void *arg)
 {
 	struct loop_fd *watch = loop_fd_new(n->fs->loop, socket, readable, n);
 
@@ -443,9 +460,10 @@ int notify_connect(struct notify *n, int socket, pid_t pid, void (*lost)(void *a
 	disconnect(n, false);
 	n->socket = socket;
 	n->watch = watch;
+	n->greet = greeted;
 	n->lost = lost;
-	n->lost_arg = arg;
-	n->hello = false;
+	n->arg = arg;
+	n->hello = n->greeted = false;
 	n->stuck = false;
 	n->answered = n->seq; /* the earlier one's answers won't come */
 	n->progress_ms = clock_mono_ms();

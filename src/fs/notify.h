@@ -21,7 +21,8 @@ const struct catalog_sink *notify_sink(struct notify *n);
 
 void notify_set_device(struct notify *n, dev_t dev);
 /* See fs_set_notifier. */
-int notify_connect(struct notify *n, int socket, pid_t pid, void (*lost)(void *arg), void *arg);
+int notify_connect(struct notify *n, int socket, pid_t pid, fs_greeted *greeted, void (*lost)(void *arg),
+                   void *arg);
 
 /* Any thread: does the request come from the notifier? Also true where the kernel can't tell
  * the caller's process id (another pid namespace): then what is asked must be what was told. */

@@ -267,7 +267,8 @@ void fs_set_mount_device(struct fs *fs, dev_t dev)
 	notify_set_device(fs->notify, dev);
 }
 
-int fs_set_notifier(struct fs *fs, int socket, pid_t notifier_pid, void (*lost)(void *arg), void *arg)
+int fs_set_notifier(struct fs *fs, int socket, pid_t notifier_pid, fs_greeted *greeted, void (*lost)(void *arg),
+                    void *arg)
 {
-	return notify_connect(fs->notify, socket, notifier_pid, lost, arg);
+	return notify_connect(fs->notify, socket, notifier_pid, greeted, lost, arg);
 }

@@ -34,6 +34,10 @@ is_deeply([sort keys %$p], [sort qw(seccomp files network capabilities no_new_pr
 for (sort keys %$p) { is(!!$p->{$_}{in_force}, !defined $p->{$_}{why}, "$_: " . ($p->{$_}{why} // 'in force')) }
 my ($seccomp, $landlock) = map { $p->{$_}{in_force} } qw(seccomp files);
 ok($p->{$_}{in_force}, "$_ is in force") for qw(capabilities no_new_privs not_dumpable);
+my $of_notifier = eventually(sub { $m->status->{notifier_protections} }, 5, 'and those of the notifier');
+is_deeply([sort keys %$of_notifier], [sort grep { $_ ne 'memory_lock' } keys %$p], '… which are the same');
+is_deeply($of_notifier->{$_}, { in_force => $p->{$_}{in_force}, why => $p->{$_}{why} }, "… $_ too: " . ($of_notifier->{$_}{why} // 'in force'))
+	for $seccomp ? sort keys %$of_notifier : qw(capabilities no_new_privs not_dumpable);
 ok($seccomp || $p->{seccomp}{why} =~ /^this build /, 'seccomp is, but in builds that need more');
 ok($landlock || $p->{files}{why} =~ /^this build |no Landlock|switched off/, 'Landlock is, where kernel and build have it');
 
@@ -156,6 +160,39 @@ if ($seccomp && $landlock) {
 	my $q = mount_fs(%r);
 	read_is($q->path('good.properties'), "password=four\n", 'connectfs.sandbox=require: mounts, and is read');
 	ok($q->stop, 'ends');
+	# A notifier that lacks something
+	$r{env} = { PATH => "$ENV{PATH}:/notifier-lacks-seccomp" };
+	my $lacks = 'seccomp: this kernel has no seccomp filters';
+	for my $o ([], [background => 1]) {
+		$r = mount_fails(%r, slow => 1, @$o);
+		is($r->{status}, 2, "a notifier that lacks something: exit status 2 (@$o)");
+		is($r->{err} =~ /^(connectfs\.sandbox.*)$/m ? $1 : $r->{err}, "connectfs.sandbox=require: the notifier: not all protections can be had: $lacks", '… it says what');
+		is(scalar @{$r->{mounts}}, 0, '… nothing is mounted');
+	}
+	$r = mount_fails(%r, slow => 1, env => { PATH => "$ENV{PATH}:/notifier-hangs" });
+	is($r->{status}, 2, 'one that does not say what it lacks: exit status 2');
+	is($r->{err} =~ /^(connectfs\.sandbox.*)$/m ? $1 : $r->{err}, 'connectfs.sandbox=require: the notifier does not say how it is confined', '… it says so');
+	$q = mount_fs(%r, slow => 1, settings => {});
+	ok(eventually(sub { my $n = $q->status->{notifier_protections}; $n && !$n->{seccomp}{in_force} }, 5), 'else the status says so');
+	is($q->status->{notifier_protections}{seccomp}{why}, 'this kernel has no seccomp filters', '… and why');
+	ok($q->status->{protections}{seccomp}{in_force}, '… of the notifier alone');
+	ok($q->status->{notifier_protections}{files}{in_force}, '… and of this protection');
+	like(run(program(), 'status', $q->dir)->{out}, qr/^not in force in the notifier: \Q$lacks\E$/m, '… so does connectfs status');
+	like($q->log, qr/level=warn.*the notifier lacks a protection.*protection=seccomp/, '… the log has a warning');
+	$w = watch($q->path('good.properties'));
+	read_is($q->path('good.properties'), "password=four\n", '… it is mounted');
+	replace($file, "password=five\n");
+	ok($w->await('MODIFY', 5), '… and tells what changes');
+	replace($file, "password=four\n");
+	# By a reload, with a mount that is there
+	my $settings = settings_file("$d/require.properties", 'config.providers' => 'file', 'config.providers.file.class' => 'file', 'config.providers.file.param.allowed.paths' => "$d/secret", 'connectfs.store.directory' => "$d/stored");
+	ok($q->stop, '… and ends');
+	$q = mount_fs(%r, slow => 1, settings => {}, source => $settings);
+	append($settings, "connectfs.sandbox=require\n");
+	is(run(test_program(), 'reload', $q->dir)->{status}, 0, 'where it is required only now, the mount stays');
+	ok(eventually(sub { $q->log =~ /level=error.*not confined as connectfs\.sandbox=require wants.*\Q$lacks\E/ }, 5), '… and the log says what is wrong') or diag $q->log;
+	read_is($q->path('good.properties'), "password=four\n", '… it is read');
+	ok($q->stop, '… and ends');
 } else {
 	$r = mount_fails(%r);
 	is($r->{status}, 2, 'connectfs.sandbox=require: exit status 2 where something is lacking');

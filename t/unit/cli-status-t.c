@@ -121,7 +121,9 @@ static void test_protections(void **state)
 		"\"seccomp\":{\"in_force\":true,\"why\":null},"
 		"\"files\":{\"in_force\":false,\"why\":\"not confined, set allowed.paths\"},"
 		"\"network\":{\"in_force\":false,\"why\":\"no\\u001bthing\"},"
-		"\"memory_lock\":{\"in_force\":false,\"why\":\"Cannot allocate memory\"}}}";
+		"\"memory_lock\":{\"in_force\":false,\"why\":\"Cannot allocate memory\"}},"
+		"\"notifier_protections\":{\"seccomp\":{\"in_force\":false,\"why\":\"none\"},"
+		"\"files\":{\"in_force\":true,\"why\":null}}}";
 	struct buf out;
 	bool broken;
 
@@ -130,7 +132,8 @@ static void test_protections(void **state)
 	assert_int_equal(cli_status_table(slice_str(json), false, NOW, &out, &broken), 0);
 	assert_false(broken);
 	assert_non_null(strstr(out.data, "\nnot in force: files: not confined, set allowed.paths\n"
-	                                "not in force: network: no?thing\n"));
+	                                "not in force: network: no?thing\n"
+	                                "not in force in the notifier: seccomp: none\n"));
 	buf_free(&out);
 }
 

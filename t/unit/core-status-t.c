@@ -41,7 +41,8 @@ static json_t *status(void)
 	return root;
 }
 
-/* Exactly these members; a type 0: string or null, 'i': integer, 'I': integer or null, 'b', 'a', 'o', 'N': null. */
+/* Exactly these members; a type 0: string or null, 'i': integer, 'I': integer or null, 'b', 'a', 'o', 'O':
+ * object or null, 'N': null. */
 static void assert_members(const json_t *o, const char *const *want)
 {
 	size_t n = 0;
@@ -52,7 +53,7 @@ static void assert_members(const json_t *o, const char *const *want)
 		char type = want[n * 2 + 1][0];
 		bool right = type == 's' ? json_is_string(v) : type == 'S' ? json_is_string(v) || json_is_null(v) :
 			type == 'i' ? json_is_integer(v) : type == 'I' ? json_is_integer(v) || json_is_null(v) :
-			type == 'N' ? json_is_null(v) : type == 'b' ? json_is_boolean(v) : type == 'a' ? json_is_array(v) : json_is_object(v);
+			type == 'O' ? json_is_object(v) || json_is_null(v) : type == 'N' ? json_is_null(v) : type == 'b' ? json_is_boolean(v) : type == 'a' ? json_is_array(v) : json_is_object(v);
 
 		if (!v || !right)
 			fail_msg("%s is no %c", want[n * 2], type);
@@ -82,10 +83,12 @@ static void assert_root(const json_t *root)
 
 	MEMBERS(root, "version", "s", "mountpoint", "S", "source", "s", "started", "S", "supervisor", "i", "worker", "i",
 	        "notifier", "i", "worker_restarts", "i", "open_files", "i", "parked", "i", "memory", "o", "keep", "N",
-	        "protections", "o", "audit", "o", "connectors_by_state", "o", "connectors", "a", "secrets", "a",
+	        "protections", "o", "notifier_protections", "O", "audit", "o", "connectors_by_state", "o", "connectors", "a", "secrets", "a",
 	        "providers", "a");
 	MEMBERS(json_object_get(root, "memory"), "used", "i", "mapped", "i", "locked", "i", "lock_error", "S");
 	json_object_foreach(json_object_get(root, "protections"), name, v)
+		MEMBERS(v, "in_force", "b", "why", "S");
+	json_object_foreach(json_object_get(root, "notifier_protections"), name, v)
 		MEMBERS(v, "in_force", "b", "why", "S");
 	MEMBERS(json_object_get(root, "audit"), "to", "S", "lines", "i", "dropped", "i");
 	MEMBERS(json_object_get(root, "connectors_by_state"), "idle", "i", "ok", "i", "stale", "i", "failed", "i");
@@ -127,6 +130,7 @@ static void test_empty(void **state)
 	engine_make(ENGINE_MOUNT);
 	root = status();
 	assert_root(root);
+	assert_true(json_is_null(json_object_get(root, "notifier_protections"))); /* it has not told */
 	assert_int_equal(json_array_size(json_object_get(root, "connectors")), 0);
 	assert_int_equal(json_array_size(json_object_get(root, "providers")), 5);
 	json_decref(root);
@@ -135,7 +139,8 @@ static void test_empty(void **state)
 static void test_members(void **state)
 {
 	static const struct engine_protection protections[] = { { "seccomp", NULL }, { "files", "not confined" } };
-	struct engine_processes p = { 1, 2, 3, "/mnt", 1700000000000000000, 0, 4, protections, 2 };
+	static const struct engine_protection of_notifier[] = { { "seccomp", "none" }, { "files", NULL } };
+	struct engine_processes p = { 1, 2, 3, "/mnt", 1700000000000000000, 0, 4, protections, of_notifier, 2 };
 	const json_t *v;
 	json_t *root;
 
@@ -169,6 +174,10 @@ static void test_members(void **state)
 	assert_true(json_is_null(json_object_get(json_object_get(v, "seccomp"), "why")));
 	assert_true(json_is_false(json_object_get(json_object_get(v, "files"), "in_force")));
 	assert_string_equal(text_of(json_object_get(v, "files"), "why"), "not confined");
+	v = json_object_get(root, "notifier_protections");
+	assert_int_equal(json_object_size(v), 2);
+	assert_string_equal(text_of(json_object_get(v, "seccomp"), "why"), "none");
+	assert_true(json_is_true(json_object_get(json_object_get(v, "files"), "in_force")));
 	assert_int_equal(number_of(json_object_get(root, "connectors_by_state"), "ok"), 3);
 	v = item(root, "connectors", "name", "idle.properties");
 	assert_string_equal(text_of(v, "connector"), "Idle");

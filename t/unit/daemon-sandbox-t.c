@@ -439,9 +439,16 @@ static void test_landlock_alone(void **state)
 static int notifying(void)
 {
 	const struct timespec times[2] = { { .tv_sec = 1 }, { .tv_sec = 2 } };
+	struct error err = ERROR_INIT;
 	int dir;
 
-	CHECK(sandbox_enter_notifier() == 0);
+	CHECK(secmem_harden_process() == 0 && sandbox_enter_notifier(&sandbox) == 0);
+	for (int i = 0; i < SANDBOX_PARTS; i++)
+		CHECK(!HAS_SECCOMP || sandbox.lacks[i][0] == '\0');
+	CHECK(sandbox.lacks[SANDBOX_CAPABILITIES][0] == '\0' && sandbox.lacks[SANDBOX_NO_NEW_PRIVS][0] == '\0');
+	CHECK(sandbox.lacks[SANDBOX_NOT_DUMPABLE][0] == '\0');
+	CHECK(HAS_SECCOMP || strncmp(sandbox.lacks[SANDBOX_SECCOMP], "this build ", 11) == 0);
+	CHECK(sandbox_require(&sandbox, &err) == (HAS_SECCOMP ? 0 : -ENOTSUP));
 	dir = open(at("in"), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	CHECK(dir >= 0);
 	CHECK(utimensat(dir, "file", times, AT_SYMLINK_NOFOLLOW) == 0);
@@ -452,19 +459,31 @@ static int notifying(void)
 
 static int notifier_reading(void)
 {
-	CHECK(sandbox_enter_notifier() == 0);
+	CHECK(sandbox_enter_notifier(&sandbox) == 0);
 	return reads(at("in/file"));
+}
+
+/* Dumpable: nothing has made it otherwise. */
+static int notifier_lacking(void)
+{
+	struct error err = ERROR_INIT;
+
+	CHECK(sandbox_enter_notifier(&sandbox) == 0);
+	CHECK(sandbox_require(&sandbox, &err) == -ENOTSUP);
+	CHECK(strstr(err.text, "not_dumpable: "));
+	CHECK(!HAS_SECCOMP || strcmp(err.text, "not all protections can be had: not_dumpable: not entered") == 0);
+	return 0;
 }
 
 static int notifier_making(void)
 {
-	CHECK(sandbox_enter_notifier() == 0);
+	CHECK(sandbox_enter_notifier(&sandbox) == 0);
 	return mkdir(at("in/dir"), 0700);
 }
 
 static int notifier_fifo(void)
 {
-	CHECK(sandbox_enter_notifier() == 0);
+	CHECK(sandbox_enter_notifier(&sandbox) == 0);
 	return mknod(at("in/fifo"), S_IFIFO | 0600, 0);
 }
 
@@ -478,6 +497,7 @@ static void test_notifier(void **state)
 	assert_int_equal(in_child(notifying), 0);
 	assert_int_equal(stat(at("in/file"), &st), 0);
 	assert_int_equal(st.st_mtime, 2);
+	assert_int_equal(in_child(notifier_lacking), 0);
 	if (!HAS_SECCOMP)
 		return;
 	assert_int_equal(in_child(notifier_reading), 1000 + SIGSYS);

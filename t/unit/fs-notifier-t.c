@@ -50,9 +50,22 @@ static int ask(struct fixture *f, uint32_t op, const char *name, unsigned events
 	return a.err;
 }
 
+static int confine(struct notifier_greeting *ret)
+{
+	strcpy(ret->lacks[1], "this is a test");
+	return 0;
+}
+
+static int fail_to_confine(struct notifier_greeting *ret)
+{
+	(void)ret;
+	return -EPERM;
+}
+
 static void start(struct fixture *f, unsigned wrong_device)
 {
 	struct notifier_request hello = { .op = NOTIFIER_HELLO };
+	struct notifier_greeting greeting;
 	struct stat st;
 	int sv[2], fd;
 
@@ -68,9 +81,12 @@ static void start(struct fixture *f, unsigned wrong_device)
 	f->pid = fork();
 	assert_true(f->pid >= 0);
 	if (f->pid == 0)
-		_exit(notifier_main(sv[1], getuid(), getgid(), NULL));
+		_exit(notifier_main(sv[1], getuid(), getgid(), confine));
 	close(sv[1]);
 	f->socket = sv[0];
+	assert_int_equal(recv(f->socket, &greeting, sizeof greeting, 0), sizeof greeting); /* unasked */
+	assert_string_equal(greeting.lacks[0], "");
+	assert_string_equal(greeting.lacks[1], "this is a test");
 	hello.dev_major = major(st.st_dev);
 	hello.dev_minor = minor(st.st_dev) + wrong_device;
 	put(f, hello, f->dir);
@@ -199,6 +215,25 @@ static void test_many_are_answered_in_order(void **state)
 	finish(&f);
 }
 
+static void test_ends_where_it_cannot_be_confined(void **state)
+{
+	char c;
+	int sv[2], status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sv), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(notifier_main(sv[1], getuid(), getgid(), fail_to_confine));
+	close(sv[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) != 0);
+	assert_int_equal(recv(sv[0], &c, 1, 0), 0); /* without a word */
+	close(sv[0]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_another_file_system_is_left_alone),
 		cmocka_unit_test(test_names_stay_inside),
 		cmocka_unit_test(test_many_are_answered_in_order),
+		cmocka_unit_test(test_ends_where_it_cannot_be_confined),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
