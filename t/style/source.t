@@ -1,5 +1,5 @@
-# Habits that a program can check: width and length of the sources, syntax of the scripts, and that every
-# file is in the lists of Makefile.am.
+# Habits that a program can check: width of the sources and of what is to be read, length of the sources, syntax of the
+# scripts, and that every file is in the lists of Makefile.am.
 use strict;
 use warnings;
 use File::Find ();
@@ -34,6 +34,16 @@ for my $file (@files) {
 is(join("\n", @long), '', 'no file of more than ' . LINES . ' lines');
 is(join("\n", @wide), '', 'no source line of more than ' . WIDTH . ' columns');
 is(join("\n", @blanks), '', 'no blanks at the end of a line');
+
+@wide = ();
+for my $file ('HACKING', 'README', 'NEWS', 'contrib/systemd/connectfs@.service.in', map { s{^\Q$top\E/}{}r } sort glob "$top/src/*/*.[58]") {
+	my $n = 0;
+	for (split /\n/, slurp("$top/$file")) {
+		$n++;
+		push @wide, "$file:$n: " . length if length > WIDTH && !/^\|/; # a row of a table can't be cut
+	}
+}
+is(join("\n", @wide), '', '… nor a line of what is to be read');
 
 my $makefile = slurp("$top/Makefile.am");
 my @unlisted = grep { m{^src/.*\.[ch]$} && $makefile !~ /(?<!\S)\Q$_\E(?!\S)/ } @files;
