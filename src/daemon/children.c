@@ -41,6 +41,19 @@ bool child_reap(struct child *c, int *ret_status)
 	return c->pid > 0 && waitpid(c->pid, ret_status, WNOHANG) == c->pid;
 }
 
+bool child_end(pid_t pid, int ms)
+{
+	int64_t end = clock_mono_ms() + ms;
+
+	kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, WNOHANG) != pid) {
+		if (clock_mono_ms() >= end)
+			return false;
+		usleep(1000);
+	}
+	return true;
+}
+
 /* By name, both being canonical. */
 static bool is_below(const char *path, const char *top)
 {

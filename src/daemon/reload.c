@@ -54,10 +54,9 @@ static void drop_candidate(struct supervisor *s)
 {
 	struct candidate *c = &s->next;
 
-	if (c->pid > 0) {
-		kill(c->pid, SIGKILL);
-		waitpid(c->pid, NULL, 0);
-	}
+	/* One that hangs is dead to us all the same: it has nothing of the mount, and remains a zombie at worst. */
+	if (c->pid > 0 && !child_end(c->pid, STOP_GIVE_UP_MS))
+		log_error("the new worker does not die", "mountpoint", s->mountpoint, NULL);
 	fd_close(&c->control);
 	fd_close(&c->exe);
 	free(c->failure);
@@ -112,16 +111,8 @@ void reload_begin(struct supervisor *s)
 /* False: it does not die, and two must not serve. */
 static bool kill_old(struct supervisor *s)
 {
-	int64_t end = clock_mono_ms() + KILL_MAX_MS;
-
-	if (s->worker.pid == 0)
-		return true;
-	kill(s->worker.pid, SIGKILL);
-	while (waitpid(s->worker.pid, NULL, WNOHANG) != s->worker.pid) {
-		if (clock_mono_ms() >= end)
-			return false;
-		usleep(1000);
-	}
+	if (s->worker.pid > 0 && !child_end(s->worker.pid, KILL_MAX_MS))
+		return false;
 	s->worker.pid = 0;
 	return true;
 }

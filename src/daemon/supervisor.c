@@ -120,7 +120,6 @@ static void stop(struct supervisor *s, int status)
 		return;
 	s->phase = STOPPING;
 	s->status = status;
-	reload_stop(s);
 	s->kill_ms = clock_mono_ms() + STOP_TERM_MS;
 	s->give_up_ms = s->kill_ms + STOP_GIVE_UP_MS;
 	s->worker.again_ms = s->notifier.again_ms = 0;
@@ -131,6 +130,7 @@ static void stop(struct supervisor *s, int status)
 	if (s->control >= 0 && control_send(s->control, &m, -1) != 0)
 		fd_close(&s->control); /* its end says the same */
 	child_kill(&s->notifier, SIGTERM);
+	reload_stop(s); /* may wait for a moment */
 }
 
 /* ---- What the worker says --------------------------------------------------------------- */

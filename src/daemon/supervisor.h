@@ -93,6 +93,8 @@ int supervisor_resume(struct supervisor *s);
 void child_back_off(struct child *c);
 void child_kill(const struct child *c, int signal);
 bool child_reap(struct child *c, int *ret_status); /* true: it has ended */
+/* SIGKILL, and so long at most until it has ended. False: the kernel does not let it die yet, see STOP_GIVE_UP_MS. */
+bool child_end(pid_t pid, int ms);
 /* A worker of the program exe: 0 with *ret_pid and *ret_control, or -errno. */
 int worker_start(struct supervisor *s, int exe, pid_t *ret_pid, int *ret_control);
 int notifier_start(struct supervisor *s);
