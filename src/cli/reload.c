@@ -15,7 +15,7 @@
 
 enum {
 	LOOK_MS = 20,
-	WAIT_MAX_MS = 90000, /* longer than the supervisor waits for a new worker */
+	WAIT_MAX_MS = 150000, /* longer than the supervisor waits for two new workers, one after the other */
 };
 
 static int tell(const char *text, int status)
@@ -25,42 +25,52 @@ static int tell(const char *text, int status)
 	return status;
 }
 
+/* What has been begun before may not know what is installed and set now: it is another one that we wait for. */
+static int await(const char *mountpoint, unsigned begun, struct mount_reloads *ret)
+{
+	int64_t end = clock_mono_ms() + WAIT_MAX_MS;
+	pid_t pid;
+	int err;
+
+	do {
+		usleep(LOOK_MS * 1000);
+		err = mount_lock_read(mountpoint, &pid, ret);
+		if (!err && ret->ended > begun)
+			return 0;
+		if (!err)
+			free(ret->text);
+	} while (err != -ENOENT && clock_mono_ms() < end);
+	return err == -ENOENT ? err : -ETIMEDOUT;
+}
+
 static int reload(const char *path)
 {
 	struct error err = ERROR_INIT;
-	unsigned before, n;
-	char *mountpoint, *text;
-	int64_t end = clock_mono_ms() + WAIT_MAX_MS;
-	int r, status;
+	struct mount_reloads r;
+	char *mountpoint;
+	int e, status;
 	pid_t pid;
 
 	if (mount_canonical(path, &mountpoint, &err) != 0)
 		return cli_broken("%s", err.text);
-	r = mount_lock_read(mountpoint, &pid, &before, &status, &text);
-	if (!r)
-		free(text);
-	if (!r && kill(pid, SIGHUP) != 0)
-		r = -errno;
-	if (r) {
+	e = mount_lock_read(mountpoint, &pid, &r);
+	if (!e)
+		free(r.text);
+	if (!e && kill(pid, SIGHUP) != 0)
+		e = -errno;
+	if (e) {
 		free(mountpoint);
-		if (r == -ENOENT || r == -ESRCH)
+		if (e == -ENOENT || e == -ESRCH)
 			return cli_broken("%s: no connectfs of this user serves it", path);
-		return cli_broken("%s: %s", path, strerror(-r));
+		return cli_broken("%s: %s", path, strerror(-e));
 	}
-	do {
-		usleep(LOOK_MS * 1000);
-		r = mount_lock_read(mountpoint, &pid, &n, &status, &text);
-		if (!r && n != before) {
-			status = tell(text, status);
-			free(text);
-			free(mountpoint);
-			return status;
-		}
-		if (!r)
-			free(text);
-	} while (r != -ENOENT && clock_mono_ms() < end);
+	e = await(mountpoint, r.begun, &r);
 	free(mountpoint);
-	return cli_broken("%s: %s", path, r == -ENOENT ? "it has ended" : "the supervisor does not say how it went");
+	if (e)
+		return cli_broken("%s: %s", path, e == -ENOENT ? "it has ended" : "the supervisor does not say how it went");
+	status = tell(r.text, r.status);
+	free(r.text);
+	return status;
 }
 
 int cli_reload(int argc, char **argv)

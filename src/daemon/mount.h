@@ -46,11 +46,17 @@ int mount_identify(const char *path, unsigned *ret_major, unsigned *ret_minor, s
  * supervisor's process id. 0 with *ret_fd (CLOEXEC); -EBUSY with *ret_pid when another lives, which is
  * believed after two seconds only where nothing of ours is mounted there: it may just be ending. */
 int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_err);
-/* How the n-th reload went, for `connectfs reload`: in the lock's file, behind the process id. */
+/* For `connectfs reload`, in the lock's file: that the n-th reload has begun, and how it went. */
+void mount_lock_begun(int fd, unsigned n);
 void mount_lock_note(int fd, unsigned n, int status, const char *text);
-/* The same, read by who may: 0 with *ret_n (0: there was none), *ret_status and *ret_text (free), and the supervisor's
- * process id; -ENOENT: nobody serves that; -errno. */
-int mount_lock_read(const char *path, pid_t *ret_pid, unsigned *ret_n, int *ret_status, char **ret_text);
+
+struct mount_reloads {
+	unsigned begun, ended; /* how many */
+	int status;            /* how the last one went */
+	char *text;            /* its sentences; free */
+};
+/* The same, read by who may: 0, and the supervisor's process id; -ENOENT: nobody serves that; -errno. */
+int mount_lock_read(const char *path, pid_t *ret_pid, struct mount_reloads *ret);
 /* For the end: removes the file and closes. */
 void mount_unlock(const char *path, int fd);
 

@@ -177,11 +177,23 @@ int mount_lock(const char *path, int *ret_fd, pid_t *ret_pid, struct error *ret_
 
 enum { NOTE_MAX = 16 * 1024 }; /* longer than any sentences of a worker */
 
-/* Behind the process id: "N STATUS", the sentences, and a line that says that it is all. */
+/* The process id, and how many reloads have begun. Always as long, so that it can be changed by itself. */
+#define NOTE_HEAD "%-10d %10u\n"
+
+void mount_lock_begun(int fd, unsigned n)
+{
+	char head[32];
+	int len = snprintf(head, sizeof(head), NOTE_HEAD, (int)getpid(), n);
+
+	if (pwrite(fd, head, (size_t)len, 0) != len)
+		errno = 0; /* who waits has the end to go by */
+}
+
+/* Behind the head: "N STATUS", the sentences, and a line that says that it is all. */
 void mount_lock_note(int fd, unsigned n, int status, const char *text)
 {
 	char *all;
-	int len = asprintf(&all, "%d\n%u %d\n%s\n.\n", (int)getpid(), n, status, text);
+	int len = asprintf(&all, NOTE_HEAD "%u %d\n%s\n.\n", (int)getpid(), n, n, status, text);
 
 	if (len < 0)
 		return;
@@ -191,26 +203,31 @@ void mount_lock_note(int fd, unsigned n, int status, const char *text)
 }
 
 /* Of a note that is whole; -EAGAIN: it is being written. */
-static int parse_note(char *text, unsigned *ret_n, int *ret_status, char **ret_text)
+static int parse_note(char *text, pid_t *ret_pid, struct mount_reloads *ret)
 {
-	char *line = strchr(text, '\n'), *body, *end;
+	struct mount_reloads r = { 0 };
+	char *line = strchr(text, '\n'), *body = NULL, *end;
+	int pid = 0;
 
-	*ret_n = 0;
-	*ret_status = 0;
-	if (!line || !line[1]) {
-		*ret_text = strdup("");
-		return *ret_text ? 0 : -ENOMEM;
-	}
-	body = strchr(line + 1, '\n');
-	end = body ? strstr(body, "\n.\n") : NULL;
-	if (!end || sscanf(line + 1, "%u %d", ret_n, ret_status) != 2)
+	if (sscanf(text, "%d %u", &pid, &r.begun) < 1 || pid <= 0)
 		return -EAGAIN;
-	*end = '\0';
-	*ret_text = strdup(end > body ? body + 1 : "");
-	return *ret_text ? 0 : -ENOMEM;
+	if (line && line[1]) {
+		body = strchr(line + 1, '\n');
+		end = body ? strstr(body, "\n.\n") : NULL;
+		if (!end || sscanf(line + 1, "%u %d", &r.ended, &r.status) != 2)
+			return -EAGAIN;
+		*end = '\0';
+		body = end > body ? body + 1 : NULL;
+	}
+	r.text = strdup(body ? body : "");
+	if (!r.text)
+		return -ENOMEM;
+	*ret_pid = pid;
+	*ret = r;
+	return 0;
 }
 
-int mount_lock_read(const char *path, pid_t *ret_pid, unsigned *ret_n, int *ret_status, char **ret_text)
+int mount_lock_read(const char *path, pid_t *ret_pid, struct mount_reloads *ret)
 {
 	char name[NAME_MAX + 1], text[NOTE_MAX];
 	int dir, fd, err = lock_directory(&dir, NULL);
@@ -232,8 +249,7 @@ int mount_lock_read(const char *path, pid_t *ret_pid, unsigned *ret_n, int *ret_
 	if (err || n <= 0)
 		return err ? err : -EAGAIN;
 	text[n] = '\0';
-	*ret_pid = (pid_t)strtol(text, NULL, 10);
-	return *ret_pid > 0 ? parse_note(text, ret_n, ret_status, ret_text) : -EAGAIN;
+	return parse_note(text, ret_pid, ret);
 }
 
 void mount_unlock(const char *path, int fd)

@@ -7,7 +7,8 @@
  *          ─▶ READY: we become that program too, in place: same process id, same descriptors, what we know in a
  *             sealed memory file.
  *
- * How it went stands in the file of the lock, for `connectfs reload`.
+ * How it went stands in the file of the lock, for `connectfs reload`. Who asks while one is under way, which may
+ * have read its settings by then, gets another one after it.
  */
 #include "daemon/supervisor.h"
 
@@ -48,6 +49,9 @@ static void say(struct supervisor *s, int status, const char *text)
 	if (s->ready_once)
 		service_ready(&s->service, "serving %s from %s%s", s->mountpoint, s->start->source,
 		              status ? " (not reloaded: see the log)" : "");
+	if (s->reload_again)
+		kill(getpid(), SIGHUP); /* waits for whoever we are by then: a signal that is pending outlives an exec */
+	s->reload_again = false;
 }
 
 static void drop_candidate(struct supervisor *s)
@@ -81,10 +85,12 @@ void reload_begin(struct supervisor *s)
 	struct candidate *c = &s->next;
 	int err = 0;
 
-	if (c->pid > 0) { /* who waits for that one is not to take this for its answer */
-		log_warn("not reloaded: another reload is under way", "mountpoint", s->mountpoint, NULL);
+	if (c->pid > 0 || (s->replaced && s->phase == OPENING)) {
+		log_info("another reload is to follow the one under way", "mountpoint", s->mountpoint, NULL);
+		s->reload_again = true;
 		return;
 	}
+	mount_lock_begun(s->lock, s->reloads + 1);
 	if (s->phase != SERVING) {
 		say(s, 2, "connectfs: the mount is not being served just now; try again");
 		return;

@@ -79,6 +79,7 @@ struct supervisor {
 	uint64_t init_number;     /* of the worker that answered FUSE_INIT */
 	bool replaced;            /* the program that we are is not the worker's: become that one */
 	uint32_t reloads;         /* how many have come to an end */
+	bool reload_again;        /* somebody has asked for one while one was under way */
 	int64_t kill_ms, give_up_ms; /* while STOPPING */
 	int status;
 	char *failure;            /* sentences for who started us */

@@ -299,6 +299,45 @@ static void test_lock_race(void **state)
 	}
 }
 
+/* What is told of reloads, in the order in which it comes. */
+static void test_lock_notes(void **state)
+{
+	char path[PATH_MAX];
+	struct mount_reloads r;
+	pid_t pid;
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/real/m", dir);
+	assert_int_equal(mount_lock_read(path, &pid, &r), -ENOENT);
+	assert_int_equal(mount_lock(path, &fd, &pid, NULL), 0);
+	for (unsigned n = 0; n < 12; n++) {
+		char text[32] = "";
+
+		if (n > 0) {
+			mount_lock_begun(fd, n);
+			assert_int_equal(mount_lock_read(path, &pid, &r), 0);
+			assert_int_equal(r.begun, n);
+			assert_int_equal(r.ended, n - 1);
+			assert_int_equal(r.status, (n - 1) % 3);
+			free(r.text);
+			snprintf(text, sizeof(text), "%.*s", (int)n, "line one\nline two");
+			mount_lock_note(fd, n, (int)n % 3, text);
+		}
+		assert_int_equal(mount_lock_read(path, &pid, &r), 0);
+		assert_int_equal(pid, getpid());
+		assert_int_equal(r.begun, n);
+		assert_int_equal(r.ended, n);
+		assert_int_equal(r.status, (int)n % 3);
+		assert_string_equal(r.text, text);
+		free(r.text);
+		assert_int_equal(mount_lock(path, &(int){ 0 }, &pid, NULL), -EBUSY);
+		assert_int_equal(pid, getpid());
+	}
+	mount_unlock(path, fd);
+	assert_int_equal(mount_lock_read(path, &pid, &r), -ENOENT);
+}
+
 static void test_close_of_nothing(void **state)
 {
 	char path[PATH_MAX];
@@ -318,7 +357,8 @@ int main(void)
 		cmocka_unit_test(test_find_proc), cmocka_unit_test(test_canonical),
 		cmocka_unit_test(test_canonical_errors), cmocka_unit_test(test_lock),
 		cmocka_unit_test(test_lock_names), cmocka_unit_test(test_lock_of_the_dead),
-		cmocka_unit_test(test_lock_race), cmocka_unit_test(test_close_of_nothing),
+		cmocka_unit_test(test_lock_race), cmocka_unit_test(test_lock_notes),
+		cmocka_unit_test(test_close_of_nothing),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
