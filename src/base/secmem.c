@@ -173,6 +173,8 @@ static struct segment *map(size_t size)
 		munmap(base, size + 2 * page);
 		goto fail;
 	}
+	/* Where a mapping of the parent's lay that a child has not inherited, it is poisoned still. */
+	ASAN_UNPOISON_MEMORY_REGION(s, size);
 	*s = (struct segment){ .size = size };
 	arena.stats.mapped += size;
 #ifdef SECMEM_ASAN

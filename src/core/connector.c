@@ -402,7 +402,8 @@ static int render(struct connector *conn)
 	}
 	kept_rendered(conn);
 	if (err)
-		set_failed(conn, EIO, "out of memory");
+		set_failed(conn, EIO, conn->catalog->engine->keep ? "out of memory, or no room in the keep (see the status): "
+		                      "it is full, or its memory can't be locked" : "out of memory");
 	return conn->state == CONNECTOR_FAILED ? -conn->err : 0;
 }
 

@@ -74,9 +74,9 @@ int journal_is_ready(struct journal *j);
 void journal_stop(struct journal *j);
 
 /*
- * The request of that number, which this thread has read, is to wait: it is put into a slot, unless it is there already,
- * and from then on is executed by nobody, so that no death is its fault. Before others are told of it. False: it
- * is longer than a slot, or all are taken; it must be answered before this thread reads again.
+ * The request of that number, which this thread has read, is to wait: it is put into a slot, unless it is there, and
+ * from then on is executed by nobody, so that no death is its fault. Before others are told of it. False: it is
+ * longer than a slot, or all are taken; it must be answered before this thread reads again.
  */
 bool journal_park(struct journal *j, uint64_t unique);
 
