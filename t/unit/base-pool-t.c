@@ -247,6 +247,7 @@ static void a_stuck_key_is_refused(void **state)
 	submit_at(-1, 7, 60000, "a", POOL_LOCAL);
 	RUN_UNTIL(sum, 12);
 	submit_at(fd[0], 1, 60000, "a", POOL_LOCAL);
+	RUN_UNTIL(sum, 13);
 	close(fd[0]);
 }
 
