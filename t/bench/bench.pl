@@ -17,8 +17,10 @@
 # In i and j somebody opens, reads and closes one file without a pause, and the figure is the longest that one
 # such operation took around each of N restarts (--restarts: 100). None may fail, or there is no figure at all.
 # In i the null file system's turn is what its users do: kill -9, the dead mount detached, started again; its
-# reader tries until it succeeds. "quiet" is the longest operation while nothing happens, for as long as it
-# takes a worker to start: what the machine does to a reader by itself.
+# reader tries until it succeeds. In j each restart is a real upgrade: two builds that differ in their version
+# are installed by turns where the supervisor takes its program from, and the mount has to tell the other
+# version. "quiet" is the longest operation while nothing happens, for as long as it takes a worker to start:
+# what the machine does to a reader by itself.
 #
 # A ratio is the median of the ratios of pairs of runs, ours and the null file system's by turns (a and b
 # 5 N short ones, c 3 N, d N, which is 9), and its spread are the quartiles and both ends. The machine is looked at before each part: where
@@ -112,13 +114,15 @@ sub wait_until {
 
 sub is_mounted { my ($at) = @_; return scalar ConnectFS::Guard::mounts_below($at) }
 
+our $INSTALLED = $PROGRAM; # what mounts, and what a reload takes
+
 # Mounts ours; ready when it returns
 sub mount_ours {
 	my ($source, @options) = @_;
 	my $at = "$BASE/mnt";
 	mkdir $at;
 	my $t0 = time;
-	my $pid = spawn('/dev/null', $PROGRAM, @options, $source, $at);
+	my $pid = spawn('/dev/null', $INSTALLED, @options, $source, $at);
 	waitpid($pid, 0);
 	my $seconds = time - $t0;
 	$mounted{$at} = undef;
@@ -542,10 +546,32 @@ sub crash {
 	await_successor($m);
 }
 
+# Two programs that differ in their version only; [version, bytes] each
+sub two_versions {
+	my $bytes = slurp($PROGRAM);
+	my ($version) = run($PROGRAM, '--version') =~ /(\d+\.\d+\.\d+)/ or failed('--version tells none');
+	(my $other = $version) =~ s/(\d)$/($1 + 1) % 10/e;
+	(my $patched = $bytes) =~ s/\Q$version\E/$other/g or failed("no $version in $PROGRAM");
+	return [$version, $bytes], [$other, $patched];
+}
+
+# As packages are installed: renamed over
+sub install {
+	my ($bytes) = @_;
+	spew("$INSTALLED.new", $bytes);
+	chmod(0755, "$INSTALLED.new") && rename("$INSTALLED.new", $INSTALLED) or failed("$INSTALLED: $!");
+}
+
 sub reload {
 	my ($m) = @_;
-	run($PROGRAM, 'reload', $m->{at});
+	run($INSTALLED, 'reload', $m->{at});
 	await_successor($m);
+}
+
+sub version_is {
+	my ($m, $version) = @_;
+	my $told = slurp_head("$m->{at}/.connectfs/version");
+	$told =~ /^\S+ \Q$version\E$/ or failed("the mount is to be $version, and tells $told");
 }
 
 # What a file system without a supervisor takes. Nothing in it that waits longer than it has to.
@@ -596,20 +622,29 @@ sub part_i {
 }
 
 sub part_j {
+	local $INSTALLED = "$BASE/connectfs";
+	my ($now, $next) = two_versions();
+	install($now->[1]);
 	my $m = mount_ours(make_source(100)->{dir});
 	my $file = "$m->{at}/c0.properties";
 	reader('once', "$m->{at}/c%.properties:0:100");
 	my $reader = waiter('must', $file);
 	my (@ours, @quiet);
 	for (0 .. $opt{restarts}) {
+		version_is($m, $now->[0]);
+		($now, $next) = ($next, $now);
+		install($now->[1]);
 		push @quiet, longest($reader, sub { sleep 0.05 });
 		push @ours, longest($reader, sub { reload($m) });
 	}
 	end_waiter($reader);
+	version_is($m, $now->[0]);
+	# The supervisor as well, as far as we may look; it becomes the new program after the reload has been told
+	wait_until(10, 'the supervisor is another program still', sub { (readlink("/proc/$m->{pid}{supervisor}/exe") // '') eq $INSTALLED }) if $> == 0;
 	deaths_are($m, 0);
 	unmount($m);
 	my ($o, $q) = map { waits(@$_) } \@ours, \@quiet;
-	quiet_row($q, what => 'a read over an upgrade (connectfs reload)', ours => $o,
+	quiet_row($q, what => 'a read over an upgrade', ours => $o,
 	          figure => sprintf('p50 %.1f  p99 %.1f  max %.1f ms; quiet p99 %.1f', @$o{qw(p50 p99 max)}, $q->{p99}));
 }
 
