@@ -10,17 +10,18 @@
 #     c  ls -l of 10,000 resolved connectors         g  time until the mount is ready
 #     d  rotation of 10,000 connectors               h  references resolved by the pure functions
 #     i  a reader's wait over the worker's crash     j  a reader's wait over an upgrade
+#        (of 100 connectors; also of 10,000, but not with --quick)
 #
 # What the journal costs is in a (and b, c): each request goes through it, from its read to its answer, and each
 # open through the keep; the null file system has neither.
 #
 # In i and j somebody opens, reads and closes one file without a pause, and the figure is the longest that one
-# such operation took around each of N restarts (--restarts: 100). None may fail, or there is no figure at all.
-# In i the null file system's turn is what its users do: kill -9, the dead mount detached, started again; its
-# reader tries until it succeeds. In j each restart is a real upgrade: two builds that differ in their version
-# are installed by turns where the supervisor takes its program from, and the mount has to tell the other
-# version. "quiet" is the longest operation while nothing happens, for as long as it takes a worker to start:
-# what the machine does to a reader by itself.
+# such operation took around each of N restarts (--restarts: 100; with 10,000 connectors a fifth of that). None
+# may fail, or there is no figure at all. In i the null file system's turn is what its users do: kill -9, the
+# dead mount detached, started again; its reader tries until it succeeds. In j each restart is a real upgrade:
+# two builds that differ in their version are installed by turns where the supervisor takes its program from,
+# and the mount has to tell the other version. "quiet" is the longest operation while nothing happens, for as
+# long as it takes a worker to start: what the machine does to a reader by itself.
 #
 # A ratio is the median of the ratios of pairs of runs, ours and the null file system's by turns (a and b
 # 5 N short ones, c 3 N, d N, which is 9), and its spread are the quartiles and both ends. The machine is looked at before each part: where
@@ -598,6 +599,16 @@ sub deaths_are {
 	$counted == $n or failed("$n workers were killed, and $counted have died");
 }
 
+# Once the worker has done next to nothing for a while
+sub idle {
+	my ($pid) = @_;
+	my ($last, $now) = (-1, ticks_of($pid));
+	while ($now - $last > 1) {
+		sleep 0.3;
+		($last, $now) = ($now, ticks_of($pid));
+	}
+}
+
 my $PAUSE = 0.1; # a worker that has served for less (AT_ONCE_MS) may be replaced with a delay
 
 sub part_i {
@@ -615,10 +626,33 @@ sub part_i {
 	unmount($_) for $ours, $null;
 	my ($o, $n, $q) = map { waits(@$_) } \@ours, \@null, \@quiet;
 	my %ratio = map { $_ => $o->{$_} / $n->{$_} } qw(p50 p99);
-	quiet_row($q, what => 'a read over kill -9 of the worker', ours => $o,
-	          figure => sprintf('p50 %.1f  p99 %.1f  max %.1f ms; quiet p99 %.1f', @$o{qw(p50 p99 max)}, $q->{p99}));
+	crash_row(100, $o, $q);
 	quiet_row($q, what => '... beside a null worker\'s restart', ours => $o, null => $n, ratio => \%ratio,
 	          figure => sprintf('%.2f at p50, %.2f at p99 (p50 %.1f  p99 %.1f ms)', @ratio{qw(p50 p99)}, @$n{qw(p50 p99)}));
+	part_i_many() unless $opt{quick};
+}
+
+sub crash_row {
+	my ($n, $o, $q) = @_;
+	quiet_row($q, what => "a read over kill -9 of the worker, $n", ours => $o, connectors => $n,
+	          figure => sprintf('p50 %.1f  p99 %.1f  max %.1f ms; quiet p99 %.1f', @$o{qw(p50 p99 max)}, $q->{p99}));
+}
+
+# All of them resolved before; the worker has looked at all of them again when it is killed
+sub part_i_many {
+	my $m = mount_ours(make_source($MANY)->{dir});
+	reader('once', "$m->{at}/c%.properties:0:$MANY");
+	my $reader = waiter('must', "$m->{at}/c0.properties");
+	my (@ours, @quiet);
+	for (0 .. $opt{restarts} / 5) {
+		idle($m->{pid}{worker});
+		push @quiet, longest($reader, sub { sleep 0.05 });
+		push @ours, longest($reader, sub { crash($m) });
+	}
+	end_waiter($reader);
+	deaths_are($m, scalar @ours);
+	unmount($m);
+	crash_row($MANY, map { waits(@$_) } \@ours, \@quiet);
 }
 
 sub part_j {
