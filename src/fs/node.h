@@ -74,6 +74,8 @@ struct fs {
 	atomic_bool stopping;
 	atomic_bool inited;      /* the kernel may hold attributes: it is worth telling it */
 	atomic_bool told_ready;    /* INIT has been answered */
+	struct listing *to_forget; /* whose attributes the kernel may still have from a predecessor; event thread */
+	size_t n_forgotten;
 	void (*ready)(void *arg);
 	void (*ended)(void *arg, int err);
 	void *arg;

@@ -21,6 +21,7 @@
 enum {
 	FUSE_THREADS = 10,
 	STOP_RETRY_MS = 2,
+	FORGET_AT_ONCE = 256, /* connectors: half a millisecond */
 };
 
 /* Interrupts the threads that wait in read() and sem_wait() when the session is to end: before 3.18
@@ -47,20 +48,43 @@ static ssize_t device_read(int fd, void *buf, size_t size, void *userdata)
 	return journal_read(fs->journal, fd, buf, size, &current_unique);
 }
 
-/* What the kernel keeps was told by a predecessor, whose settings may have been others. */
-static void forget_attributes(struct fs *fs)
+static void tell_ready(struct fs *fs)
 {
-	struct listing *all = catalog_list(fs->catalog);
+	if (fs->ready)
+		fs->ready(fs->arg);
+}
 
-	for (size_t i = 0; all && i < all->len; i++) {
+/* Of some more; false: there are none left. */
+static bool forget_some(struct fs *fs)
+{
+	const struct listing *all = fs->to_forget;
+
+	for (size_t n = 0; n < FORGET_AT_ONCE && all && fs->n_forgotten < all->len; n++) {
+		struct connector *conn = all->items[fs->n_forgotten++];
 		struct connector_attr attr;
 
-		connector_get_attr(all->items[i], &attr);
+		connector_get_attr(conn, &attr);
 		if (attr.cacheable)
-			fuse_lowlevel_notify_inval_inode(fs->se, connector_ino(all->items[i]), -1, 0);
+			fuse_lowlevel_notify_inval_inode(fs->se, connector_ino(conn), -1, 0);
 	}
+	return all && fs->n_forgotten < all->len;
+}
+
+/* What the kernel keeps was told by a predecessor, whose settings may have been others. We are ready when all of
+ * it is gone; who opens meanwhile has his turn in between. */
+static void forget_attributes(void *arg)
+{
+	struct fs *fs = arg;
+
+	if (atomic_load(&fs->stopping))
+		return;
+	while (forget_some(fs))
+		if (loop_post(fs->loop, forget_attributes, fs) == 0)
+			return;
 	fuse_lowlevel_notify_inval_inode(fs->se, FS_INO_ROOT, -1, 0);
-	listing_unref(all);
+	listing_unref(fs->to_forget);
+	fs->to_forget = NULL;
+	tell_ready(fs);
 }
 
 static void say_ready(void *arg)
@@ -69,10 +93,12 @@ static void say_ready(void *arg)
 
 	if (atomic_load(&fs->stopping))
 		return;
-	if (journal_is_successor(fs->journal))
-		forget_attributes(fs);
-	if (fs->ready)
-		fs->ready(fs->arg);
+	if (!journal_is_successor(fs->journal)) {
+		tell_ready(fs);
+		return;
+	}
+	fs->to_forget = catalog_list(fs->catalog);
+	forget_attributes(fs);
 }
 
 static ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
@@ -250,6 +276,7 @@ void fs_free(struct fs *fs)
 		return;
 	if (fs->running)
 		fs_stop(fs);
+	listing_unref(fs->to_forget);
 	if (fs->se)
 		fuse_session_destroy(fs->se);
 	notify_free(fs->notify);

@@ -99,6 +99,13 @@ stx($f); # kept by the kernel
 settings_file("$d/connectfs.properties", %settings, 'connectfs.mode' => '0444');
 is(reload()->{status}, 0, 'new settings, and nothing that rotates');
 is((stx($f)->{mode}) & 07777, 0444, '… are seen at once');
+my @many = map { "many$_.properties" } 1 .. 600; # the kernel is told of some at a time
+spew("$d/stored/$_", "name=$_\n") for @many;
+ok(eventually(sub { !grep { !-e $m->path($_) } @many }, 20), 'many connectors');
+slurp($m->path($_)), stx($m->path($_)) for @many; # kept by the kernel
+settings_file("$d/connectfs.properties", %settings, 'connectfs.mode' => '0440');
+is(reload()->{status}, 0, '… new settings');
+is(scalar(grep { (stx($m->path($_))->{mode} & 07777) != 0440 } @many), 0, '… are seen at once of all');
 is(run(program(), 'reload', tmp_dir())->{status}, 1, 'a directory that is no mount');
 is(run(program(), 'reload')->{status}, 2, 'no directory');
 
