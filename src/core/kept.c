@@ -419,8 +419,9 @@ static void restore_connector(void *arg, void *block)
 	catalog_adopted(c, conn);
 }
 
-/* Read again in any case; but should it be broken now, this one is served. True: k is the text's now. */
-static bool take_text(struct restoring *r, struct connector *conn, struct kept_text *k)
+/* Read again in any case; but should it be broken now, this one is served. 0: k is the text's now; -EINVAL: it is
+ * damaged; -ENOMEM. */
+static int take_text(struct restoring *r, struct connector *conn, struct kept_text *k)
 {
 	const struct stored text = { .text = k->data, .len = k->len, .syntax = (enum config_syntax)k->syntax };
 	struct error err = ERROR_INIT;
@@ -429,14 +430,12 @@ static bool take_text(struct restoring *r, struct connector *conn, struct kept_t
 	unsigned line;
 
 	if (!keep_holds(k, sizeof(*k), k->len))
-		return false;
+		return -EINVAL;
 	if (config_parse(stored_text(&text), text.syntax, &config, &line, &err) == 0)
 		stored = stored_in_keep(&text, r->e->keep, k, k->data);
 	if (!stored) {
 		config_free(config);
-		if (err.code != EINVAL)
-			r->err = -ENOMEM;
-		return false;
+		return err.code == EINVAL ? -EINVAL : -ENOMEM;
 	}
 	pthread_mutex_lock(&conn->lock);
 	conn->stored = stored;
@@ -445,7 +444,7 @@ static bool take_text(struct restoring *r, struct connector *conn, struct kept_t
 	pthread_mutex_unlock(&conn->lock);
 	conn->stored_stale = true;
 	conn->dirty = true;
-	return true;
+	return 0;
 }
 
 static void restore_text(void *arg, void *block)
@@ -453,10 +452,15 @@ static void restore_text(void *arg, void *block)
 	struct restoring *r = arg;
 	struct kept_text *k = block;
 	struct connector *conn = catalog_find_ino(r->e->catalog, k->ino);
+	int err = -EEXIST;
 
 	/* Of two, which a death between them leaves, either will do: the text is read again. */
-	if (conn && conn->wanted && conn->active && !conn->stored && take_text(r, conn, k)) {
+	if (conn && conn->wanted && conn->active && !conn->stored)
+		err = take_text(r, conn, k);
+	if (!err) {
 		catalog_queue_load(conn);
+	} else if (err == -ENOMEM) {
+		r->err = err; /* a successor may have more */
 	} else if (!conn || !conn->stored || conn->stored->block != k) {
 		if (conn && conn->active)
 			kept_text_move(conn); /* it was read before we came here; we may be called for its block too */

@@ -160,7 +160,7 @@ static bool same_paths(const struct secret *s, const struct secret_file *files, 
 	if (n != s->n_watches)
 		return false;
 	for (size_t i = 0; i < n; i++)
-		if (strcmp(files[i].path, s->watched_paths[i]) != 0)
+		if (strcmp(files[i].path, s->watched_paths[i]) != 0 || (files[i].local && !s->watches[i]))
 			return false;
 	return true;
 }

@@ -77,25 +77,31 @@ static bool was_looked_at(uint64_t looked)
 	return until_ms && clock_mono_ms() < until_ms;
 }
 
-/* Under the lock. */
 static bool all_is_watched(const struct secret *s)
 {
-	for (size_t i = 0; i < s->n_watches; i++)
+	for (size_t i = 0; i < s->n_watches && s->watches_complete; i++)
 		if (!watch_sees(s->watches[i]))
 			return false;
 	return s->watches_complete;
 }
 
-/* Looks at them. */
+/* Can a change since the last look be ruled out? Under the lock; in this order: a watch that sees has told what it heard
+ * before only when the watcher is quiet after that, and what has been told shows in looked only then. */
+static bool need_not_look(struct secret *s)
+{
+	return was_looked_at(atomic_load(&s->looked)) && all_is_watched(s) && watcher_is_quiet(s->watcher) &&
+	       was_looked_at(atomic_load(&s->looked));
+}
+
+/* Looks at them. looked: as it was before. */
 static bool files_unchanged(struct secret *s, const struct secret_values *values, uint64_t looked)
 {
-	uint64_t now;
+	uint64_t until = (uint64_t)(clock_mono_ms() + SECRET_LOOK_MS) & LOOKED_MASK;
 
 	if (!secret_values_files_unchanged(values))
 		return false;
 	/* Unless there was a sign meanwhile. */
-	now = (uint64_t)(clock_mono_ms() + SECRET_LOOK_MS) & LOOKED_MASK;
-	atomic_compare_exchange_strong(&s->looked, &looked, (looked & ~LOOKED_MASK) | now);
+	atomic_compare_exchange_strong(&s->looked, &looked, (looked & ~LOOKED_MASK) | until);
 	return true;
 }
 
@@ -103,8 +109,6 @@ bool secret_is_fresh(struct secret *s, uint64_t generation)
 {
 	struct secret_values *values;
 	bool fresh, by_files;
-	/* Before all else: what has been told by then shows in what is looked at next. */
-	bool told = was_looked_at(atomic_load(&s->looked)) && watcher_is_quiet(s->watcher);
 	uint64_t looked;
 
 	pthread_mutex_lock(&s->lock);
@@ -118,11 +122,11 @@ bool secret_is_fresh(struct secret *s, uint64_t generation)
 		pthread_mutex_unlock(&s->lock);
 		return fresh;
 	}
-	looked = atomic_load(&s->looked);
-	if (told && was_looked_at(looked) && all_is_watched(s)) {
+	if (need_not_look(s)) {
 		pthread_mutex_unlock(&s->lock);
 		return true;
 	}
+	looked = atomic_load(&s->looked);
 	values = secret_values_ref(s->values);
 	pthread_mutex_unlock(&s->lock);
 	fresh = files_unchanged(s, values, looked);

@@ -85,7 +85,8 @@ void reload_begin(struct supervisor *s)
 	struct candidate *c = &s->next;
 	int err = 0;
 
-	if (c->pid > 0 || (s->replaced && s->phase == OPENING)) {
+	/* Until the new worker is ready: one that dies before is succeeded, and the reload goes on. */
+	if (c->pid > 0 || s->replaced) {
 		log_info("another reload is to follow the one under way", "mountpoint", s->mountpoint, NULL);
 		s->reload_again = true;
 		return;

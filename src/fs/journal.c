@@ -30,7 +30,6 @@ enum {
 	INIT_MAX = 256,
 	N_BUCKETS = 4096,
 	NO_SLOT = -1,
-	EARLY_MAX = 16,
 	UNIQUE_STEP = 2, /* the kernel counts requests by twos: FUSE_REQ_ID_STEP in fs/fuse/fuse_dev_i.h */
 };
 
@@ -87,9 +86,7 @@ struct journal {
 	int32_t bucket[N_BUCKETS], chain[JOURNAL_SLOTS];
 	int32_t free[JOURNAL_SLOTS];
 	size_t n_free;
-	/* What INTERRUPTs meant that was in no slot: should it be parked a moment later, it was meant. */
-	uint64_t early[EARLY_MAX];
-	size_t next_early;
+	_Atomic uint64_t holds[JOURNAL_BUFFERS]; /* the request in a thread's buffer; 0: none, or none with an answer */
 	uint32_t buffers;        /* bit set: taken by a thread, or holds what is to be replayed */
 };
 
@@ -134,18 +131,10 @@ static void link_slot(struct journal *j, int i, uint64_t unique)
 	*b = i;
 }
 
-/* Has it been interrupted before it was put into a slot? Numbers are never used again. */
-static bool was_early(const struct journal *j, uint64_t unique)
-{
-	for (size_t i = 0; i < EARLY_MAX; i++)
-		if (j->early[i] == unique)
-			return true;
-	return false;
-}
-
-/* Puts a request into a slot; NO_SLOT: there is none, or it is too long. All of it under the lock: an INTERRUPT that
- * another thread reads meanwhile finds it. */
-static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t len, uint32_t flags)
+/* Puts a request of those flags into a slot; NO_SLOT: there is none, or it is too long. All of it under the lock: an
+ * INTERRUPT that another thread reads meanwhile finds it there or in its buffer. */
+static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t len, const _Atomic uint32_t *flags,
+                    uint32_t clear)
 {
 	struct slot *s;
 	int i = NO_SLOT;
@@ -158,9 +147,7 @@ static int slot_add(struct journal *j, const struct fuse_in_header *in, size_t l
 		s = &j->file->slots[i];
 		memcpy(s->data, in, len);
 		s->len = (uint32_t)len;
-		if (was_early(j, in->unique))
-			flags |= SLOT_INTERRUPTED;
-		atomic_store_explicit(&s->flags, flags, memory_order_relaxed);
+		atomic_store_explicit(&s->flags, atomic_load(flags) & ~clear, memory_order_relaxed);
 		FAULT_STORE(&s->unique, in->unique);
 		link_slot(j, i, in->unique);
 	}
@@ -185,19 +172,31 @@ static void slot_done(struct journal *j, uint64_t unique)
 	pthread_mutex_unlock(&j->lock);
 }
 
+/* In whose buffer it is; -1: in none. The owner may be done with it at any moment. */
+static int buffer_of(const struct journal *j, uint64_t unique)
+{
+	int i = JOURNAL_BUFFERS - 1;
+
+	while (i >= 0 && atomic_load(&j->holds[i]) != unique)
+		i--;
+	return i;
+}
+
 /* False: it is in no slot. */
 static bool set_flags(struct journal *j, uint64_t unique, uint32_t set, uint32_t clear)
 {
 	_Atomic uint32_t *flags;
-	int i;
+	int i, buffer;
 
 	pthread_mutex_lock(&j->lock);
 	i = find(j, unique);
 	if (i != NO_SLOT) {
 		flags = &j->file->slots[i].flags;
 		FAULT_STORE(flags, (atomic_load(flags) & ~clear) | set);
-	} else if (set & SLOT_INTERRUPTED) {
-		j->early[j->next_early++ % EARLY_MAX] = unique;
+	} else if ((buffer = buffer_of(j, unique)) >= 0) {
+		/* Should it wait, it takes them along; should it be answered, who reads next begins with none. */
+		atomic_fetch_or(&j->file->buffer_flags[buffer], set);
+		FAULT_POINT();
 	}
 	pthread_mutex_unlock(&j->lock);
 	return i != NO_SLOT;
@@ -225,6 +224,7 @@ static void buffer_done(struct journal *j, int buffer)
 {
 	_Atomic uint32_t *flags = &j->file->buffer_flags[buffer];
 
+	atomic_store_explicit(&j->holds[buffer], 0, memory_order_relaxed);
 	FAULT_STORE((_Atomic uint32_t *)&header(j, buffer)->len, 0);
 	if (atomic_load_explicit(flags, memory_order_relaxed))
 		FAULT_STORE(flags, 0);
@@ -297,7 +297,7 @@ bool journal_park(struct journal *j, uint64_t unique)
 	if (r->slot != NO_SLOT)
 		return set_flags(j, unique, 0, SLOT_EXECUTED);
 	in = header(j, r->buffer);
-	r->slot = slot_add(j, in, in->len, atomic_load(&j->file->buffer_flags[r->buffer]) & ~(uint32_t)SLOT_EXECUTED);
+	r->slot = slot_add(j, in, in->len, &j->file->buffer_flags[r->buffer], SLOT_EXECUTED);
 	if (r->slot == NO_SLOT)
 		return false;
 	buffer_done(j, r->buffer);
@@ -328,6 +328,7 @@ static void record(struct journal *j, struct reader *r, size_t len)
 		r->unique = 0;
 	} else if (has_answer(in->opcode)) {
 		FAULT_STORE(&j->file->buffer_flags[r->buffer], SLOT_EXECUTED);
+		atomic_store(&j->holds[r->buffer], in->unique);
 	} else {
 		r->unique = 0;
 	}
@@ -643,7 +644,7 @@ static void adopt_buffer(struct journal *j, int buffer, enum journal_death death
 	pthread_mutex_unlock(&j->lock);
 	if (!known)
 		count_death(flags, death);
-	if (known || slot_add(j, in, in->len, atomic_load(flags)) != NO_SLOT) {
+	if (known || slot_add(j, in, in->len, flags, 0) != NO_SLOT) {
 		buffer_done(j, buffer);
 		return;
 	}

@@ -191,12 +191,13 @@ static void interrupted_before_it_waits(void **state)
 		ask(&w, FUSE_OPEN, u, 8);
 		assert_int_equal(take(&w), u);
 		interrupt_elsewhere(&w, u);
-		interrupt_elsewhere(&w, u + 2); /* of nobody yet */
-		assert_true(journal_park(w.j, u));
-		ask(&w, FUSE_OPEN, u + 2, 8);
-		assert_int_equal(take(&w), u + 2);
-		answer(&w, u + 2, 0);
-		assert_int_equal(heard(&w, u + 2), 0);
+		if (u % 8) {
+			assert_true(journal_park(w.j, u));
+			ask(&w, FUSE_OPEN, u + 2, 8);
+			assert_int_equal(take(&w), u + 2);
+			answer(&w, u + 2, 0);
+			assert_int_equal(heard(&w, u + 2), 0);
+		} /* else we die before that */
 		succeed(&w, JOURNAL_KILLED);
 		assert_int_equal(take(&w), 0);
 		assert_int_equal(heard(&w, u), -EINTR);
