@@ -62,9 +62,9 @@ void watch_free(struct watch *w); /* NULL allowed; also from a callback */
  * know of a write that began a moment ago. Not from a callback of a watch. */
 void watcher_drain(struct watcher *w);
 /*
- * Has all been told that had happened when this was called, of watches that saw (watch_sees) when they were asked before
- * this? Any thread; never waits. True: what a callback has written before (atomically) is seen by who asks then. False:
- * the kernel has something queued, or it is being told, or a path is being walked.
+ * Has all been told that had happened when this was called, of watches that saw (watch_sees) when they were asked
+ * before this? Any thread; never waits. True: what a callback has written before (atomically) is seen by who asks
+ * then. False: the kernel has something queued, or it is being told, or a path is being walked.
  */
 bool watcher_is_quiet(const struct watcher *w);
 /* Are paths being walked? For tests. */

@@ -85,8 +85,8 @@ static bool all_is_watched(const struct secret *s)
 	return s->watches_complete;
 }
 
-/* Can a change since the last look be ruled out? Under the lock; in this order: a watch that sees has told what it heard
- * before only when the watcher is quiet after that, and what has been told shows in looked only then. */
+/* Can a change since the last look be ruled out? Under the lock; in this order: a watch that sees has told what it
+ * heard before only when the watcher is quiet after that, and what has been told shows in looked only then. */
 static bool need_not_look(struct secret *s)
 {
 	return was_looked_at(atomic_load(&s->looked)) && all_is_watched(s) && watcher_is_quiet(s->watcher) &&
