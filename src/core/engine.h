@@ -39,9 +39,9 @@ int engine_start(struct engine *e, void (*ready)(void *arg, const struct error *
 /*
  * The keep that makes snapshots and what has been seen of connectors outlive us. engine_await_keep before
  * engine_start: nothing is rendered before the keep is given. engine_set_keep after the first listing and
- * engine_set_sink, before FUSE is served: takes over what a predecessor left in it. successor: there was one;
- * crashed: it died by its own fault. The keep must outlive the engine, or be frozen. 0 or -errno (what could
- * not be taken over is as if it were new).
+ * engine_set_sink, before FUSE is served: takes over what a predecessor left in it. successor: there was one (an
+ * empty keep tells nothing of it: then nothing is taken for new); crashed: it died by its own fault. The keep must
+ * outlive the engine, or be frozen. 0 or -errno (what could not be taken over is as if it were new).
  */
 void engine_await_keep(struct engine *e);
 int engine_set_keep(struct engine *e, struct keep *keep, bool successor, bool crashed);

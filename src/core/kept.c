@@ -489,7 +489,13 @@ static void restore_others(struct engine *e, bool successor)
 int engine_set_keep(struct engine *e, struct keep *keep, bool successor, bool crashed)
 {
 	struct restoring r = { .e = e, .crashed = crashed };
+	struct keep_stats stats;
 
+	/* One in place of another that could not be gone on with: which names have been shown nobody knows. They stay
+	 * visible, without the events of those that are new. */
+	keep_get_stats(keep, &stats);
+	if (!stats.blocks)
+		successor = false;
 	e->keep = keep;
 	r.snapshots = e->catalog->kept_snapshots = strmap_new();
 	if (!r.snapshots)

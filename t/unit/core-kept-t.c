@@ -65,6 +65,25 @@ static void test_same_polled(void **state)
 	same_again(true);
 }
 
+/* The keep could not be gone on with, and there is an empty one: names that have been shown stay visible. */
+static void test_keep_renewed(void **state)
+{
+	(void)state;
+	put("idle.properties", "name=idle\n");
+	first_life(ONE);
+	die();
+	close(keep_fd);
+	assert_int_equal(keep_create(&keep_fd), 0);
+	live(true);
+	assert_true(is_there("orders.properties") && is_there("idle.properties"));
+	live_on();
+	assert_told_nothing();
+	assert_string_equal(cat("orders.properties"), ONE_IS("1"));
+	put("new.properties", "name=new\n");
+	UNTIL(sunk.appears == 1);
+	live_out();
+}
+
 static bool is_in_keep(const char *name)
 {
 	struct connector *conn = conn_of(name);
@@ -774,6 +793,7 @@ int main(void)
 		BOTH(test_same),
 		BOTH(test_same_polled),
 		BOTH(test_text_in_keep),
+		BOTH(test_keep_renewed),
 		BOTH(test_same_bytes_rewritten),
 		BOTH(test_same_failed),
 		BOTH(test_same_stale),
