@@ -852,6 +852,11 @@ bool watch_sees(const struct watch *x)
 	return atomic_load(&x->began) && !atomic_load(&x->blind);
 }
 
+int watcher_fd(const struct watcher *w)
+{
+	return w->fd;
+}
+
 bool watcher_is_walking(const struct watcher *w)
 {
 	return w->n_walking > 0;

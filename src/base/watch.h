@@ -67,6 +67,9 @@ void watcher_drain(struct watcher *w);
  * then. False: the kernel has something queued, or it is being told, or a path is being walked.
  */
 bool watcher_is_quiet(const struct watcher *w);
+/* The descriptor of all watches. A process that has the only one dies some 15 ms later, waiting for the kernel to
+ * put the watches away; not so while another holds a copy, who need not read it. */
+int watcher_fd(const struct watcher *w);
 /* Are paths being walked? For tests. */
 bool watcher_is_walking(const struct watcher *w);
 

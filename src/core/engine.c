@@ -113,6 +113,11 @@ void engine_set_sink(struct engine *e, const struct catalog_sink *sink)
 	e->catalog->has_sink = true;
 }
 
+int engine_watches_fd(const struct engine *e)
+{
+	return e->watcher ? watcher_fd(e->watcher) : -1;
+}
+
 struct catalog *engine_catalog(struct engine *e)
 {
 	return e->catalog;

@@ -50,6 +50,7 @@ struct keep *engine_keep(const struct engine *e); /* NULL: none */
 /* From when connectors come and go by the sink instead of at once. Before FUSE is served. */
 void engine_set_sink(struct engine *e, const struct catalog_sink *sink);
 
+int engine_watches_fd(const struct engine *e); /* watcher_fd(); -1: none */
 struct catalog *engine_catalog(struct engine *e);             /* any thread */
 const struct settings *engine_settings(const struct engine *e); /* any thread */
 struct stats *engine_stats(struct engine *e);                  /* any thread */

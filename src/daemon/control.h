@@ -17,7 +17,7 @@ enum control_op {
 	/* worker → supervisor */
 	CONTROL_CONFIGURED, /* settings read and good, listing made: ready for the device; uid, gid: the
 	                       files' owner */
-	CONTROL_READY,      /* FUSE_INIT is answered */
+	CONTROL_READY,      /* FUSE_INIT is answered; fd: its watches', to be held */
 	CONTROL_FAILED,     /* text: the sentences to show; then it leaves. status: the exit status */
 	CONTROL_NOTIFIER_LOST, /* the notifier hung up or is stuck: another one, please */
 	CONTROL_KEEP_GREW,  /* to so many bytes */
@@ -28,7 +28,7 @@ enum {
 	CONTROL_TEXT_MAX = 8192,
 	CONTROL_ALIVE_MS = 1000,
 	/* Of these packets, and of what a supervisor leaves to the program that it becomes. */
-	CONTROL_SUPERVISOR_FORMAT = 1,
+	CONTROL_SUPERVISOR_FORMAT = 2,
 };
 
 /* How the worker before ended. */

@@ -213,7 +213,7 @@ void reload_on_time(struct supervisor *s, int64_t now)
 /* What the next image of us must know; behind it the strings, each with its NUL. */
 struct saved {
 	uint32_t size; /* of all */
-	int32_t lock, device, keep, journal, control;
+	int32_t lock, device, keep, journal, control, watches;
 	int32_t worker, notifier;
 	uint32_t major, minor, uid, gid, restarts, reloads;
 	uint8_t allow_other, background, has_fsname, has_kernel;
@@ -232,6 +232,7 @@ static int write_state(struct supervisor *s, int *ret_fd)
 	const struct supervisor_start *start = s->start;
 	struct saved saved = {
 		.lock = s->lock, .device = s->device, .keep = s->keep, .journal = s->journal, .control = s->control,
+		.watches = s->watches,
 		.worker = s->worker.pid, .notifier = s->notifier.pid, .major = s->major, .minor = s->minor,
 		.uid = s->uid, .gid = s->gid, .restarts = s->restarts, .reloads = s->reloads,
 		.allow_other = start->mount.allow_other, .background = start->background,
@@ -269,7 +270,7 @@ static int write_state(struct supervisor *s, int *ret_fd)
 /* What the next image of us has open by the same numbers. */
 static void set_descriptor_flags(const struct supervisor *s, int flags)
 {
-	const int kept[] = { s->lock, s->device, s->keep, s->journal, s->control };
+	const int kept[] = { s->lock, s->device, s->keep, s->journal, s->control, s->watches };
 
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
 		fcntl(kept[i], F_SETFD, flags);
@@ -340,7 +341,7 @@ static int resume(struct supervisor *s, struct supervisor_start *start, const st
 	struct stat st;
 
 	*s = (struct supervisor){
-		.start = start, .mountpoint = start->mountpoint, .exe = -1, .signals = -1, .report = -1,
+		.start = start, .mountpoint = start->mountpoint, .exe = -1, .signals = -1, .report = -1, .watches = v->watches,
 		.lock = v->lock, .device = v->device, .keep = v->keep, .journal = v->journal, .control = v->control,
 		.next = { .control = -1, .exe = -1 }, .phase = SERVING, .ready_once = true, .mounted = true,
 		.death = CONTROL_DEATH_KILLED, .major = v->major, .minor = v->minor, .uid = v->uid, .gid = v->gid,

@@ -167,18 +167,21 @@ static void report_start(struct supervisor *s)
 			fprintf(stderr, "%s%s", text, text[strlen(text) - 1] == '\n' ? "" : "\n");
 		return;
 	}
-	if (write(s->report, &status, 1) == 1 && *text)
-		if (write(s->report, text, strlen(text)) < 0)
-			log_error("can't tell", "error", text, NULL);
+	if (write(s->report, &status, 1) == 1 && *text && write(s->report, text, strlen(text)) < 0)
+		log_error("can't tell", "error", text, NULL);
 	fd_close(&s->report);
 }
 
-static void on_ready(struct supervisor *s)
+/* Takes watches. */
+static void on_ready(struct supervisor *s, int *watches)
 {
 	char restarts[16];
 
 	if (s->phase != OPENING)
 		return;
+	fd_close(&s->watches); /* this takes its time, but readers are served already */
+	s->watches = *watches;
+	*watches = -1;
 	s->phase = SERVING;
 	s->crashes = 0;
 	s->unserved_ms = 0;
@@ -216,14 +219,13 @@ static void on_message(struct supervisor *s)
 			fd_close(&s->control);
 			return;
 		}
-		fd_close(&fd);
 		s->heard_ms = clock_mono_ms();
 		switch (m.op) {
 		case CONTROL_CONFIGURED:
 			on_configured(s, &m);
 			break;
 		case CONTROL_READY:
-			on_ready(s);
+			on_ready(s, &fd);
 			break;
 		case CONTROL_FAILED:
 			remember_failure(s, m.status > 0 && m.status < 128 ? m.status : 2, m.text);
@@ -237,6 +239,7 @@ static void on_message(struct supervisor *s)
 		default:
 			break;
 		}
+		fd_close(&fd);
 	}
 }
 
@@ -558,6 +561,7 @@ static int run_to_the_end(struct supervisor *s)
 		report_start(s);
 	fd_close(&s->signals);
 	fd_close(&s->exe);
+	fd_close(&s->watches);
 	service_done(&s->service);
 	free(s->failure);
 	free(s->exe_path);
@@ -582,7 +586,7 @@ int supervisor_run(const struct supervisor_start *start)
 {
 	struct supervisor s = {
 		.start = start, .mountpoint = start->mountpoint, .exe = -1, .lock = -1, .signals = -1,
-		.device = -1, .keep = -1, .journal = -1, .control = -1, .report = start->report,
+		.watches = -1, .device = -1, .keep = -1, .journal = -1, .control = -1, .report = start->report,
 		.next = { .control = -1, .exe = -1 },
 	};
 

@@ -57,6 +57,7 @@ struct supervisor {
 	const char *mountpoint;   /* start's */
 	int exe, lock, signals, device, control;
 	int keep, journal;        /* what a successor finds */
+	int watches;              /* the worker's inotify: held, so that its death is quick and its successor's watches are */
 	void *keep_map;           /* read-only and never read: it keeps the memory locked while no worker lives */
 	size_t keep_mapped;
 	enum control_death death; /* of the last worker */

@@ -315,7 +315,7 @@ static void tell_ready(struct worker *w)
 		return;
 	w->told = true;
 	loop_timer_stop(w->greeting_timer);
-	if (control_send(ROLE_SOCKET, &m, -1) != 0) {
+	if (control_send(ROLE_SOCKET, &m, engine_watches_fd(w->engine)) != 0) {
 		end(w, ROLE_EXIT_FAILED);
 		return;
 	}

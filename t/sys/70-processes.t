@@ -32,6 +32,10 @@ ok(eventually(sub { !holds($pid{notifier}, qr{/dev/fuse}) }, 5), 'the notifier d
 like(slurp("/proc/$_/cmdline"), qr/connectfs/, 'named connectfs') for values %pid;
 is(slurp("/proc/$pid{$_}/environ") =~ /\Q$S\E/ ? 1 : 0, 0, "$_: nothing of the secret in its environment") for is_root() ? keys %pid : ();
 
+# Who has the last descriptor of an inotify waits long for its own end
+sub holds_watches { return eventually(sub { holds($pid{supervisor}, qr/inotify/) == 1 }, 5) }
+ok(holds_watches(), "the supervisor holds the worker's watches") if is_root();
+
 sub alive { my ($pid) = @_; return !ConnectFS::Mount::process_gone($pid) }
 
 # The worker dies
@@ -43,6 +47,7 @@ for my $sig (qw(KILL SEGV)) {
 	read_is($f, "k=1\n", '… and serves') or diag $m->log;
 	is($m->pids->{supervisor}, $pid{supervisor}, '… of the same supervisor');
 	cmp_ok($m->status->{worker_restarts}, '>=', 1, '… which counts');
+	ok(holds_watches(), '… and holds its watches, and those of no other') if is_root();
 	my $w = watch($f);
 	my $v = "after-$sig";
 	spew($S, "k=$v\n");

@@ -52,6 +52,8 @@ is(join(' ', sort keys %seen), join(' ', sort $version, $n > 1 ? $other : ()), '
 ok(eventually(sub { my $p = $m->pids; $p->{notifier} > 1 && $p->{notifier} != $first{notifier} }, 5), '… with notifiers of their own');
 my $exe = is_root() ? readlink "/proc/$first{supervisor}/exe" : '';
 unlike($exe, qr/deleted/, '… the supervisor runs the program that is installed') if is_root();
+my $watches = () = is_root() ? map { (readlink("/proc/$first{supervisor}/fd/$_") // '') =~ /inotify/g } @{ls_names("/proc/$first{supervisor}/fd")} : 1;
+is($watches, 1, "… and holds one worker's watches");
 
 # What is bad
 my %before = %{$m->pids};
