@@ -15,18 +15,23 @@ spew("$src/a.properties", "a=\${file:" . $far->path('s.properties') . ":k}\n");
 spew("$src/b.properties", "b=1\n");
 my $opener = cc_helper('opener');
 
-for my $n (1, 4) {
-	my $m = mount_fs(source => $src, settings => { 'connectfs.wait.ms' => 60_000 });
-	kill STOP => $far->pid('worker');
-	my @waiting = map { start($opener, $m->path('a.properties')) } 1 .. $n;
-	eventually(sub { $m->status->{parked} == $n }, 5, "$n wait for a file system that hangs");
-	read_is($m->path('b.properties'), "b=1\n", '… what needs it not is served');
+sub ends_within_a_second {
+	my ($m) = @_;
 	kill TERM => $m->pid('supervisor');
 	my $t0 = time;
 	ok($m->{process}->wait_end(patience(4)), 'SIGTERM: it ends');
 	cmp_ok(time - $t0, '<', patience(1.2), '… within a second');
 	is($m->exit_status, 0, '… exit status 0');
 	is(scalar($m->mounts), 0, '… unmounted');
+}
+
+for my $n (1, 4) {
+	my $m = mount_fs(source => $src, settings => { 'connectfs.wait.ms' => 60_000 });
+	kill STOP => $far->pid('worker');
+	my @waiting = map { start($opener, $m->path('a.properties')) } 1 .. $n;
+	eventually(sub { $m->status->{parked} == $n }, 5, "$n wait for a file system that hangs");
+	read_is($m->path('b.properties'), "b=1\n", '… what needs it not is served');
+	ends_within_a_second($m);
 	ok($_->wait_end(patience(1)), '… who waits is answered') for @waiting;
 	like($_->output, qr/^opening\nE/, '… with an error') for @waiting;
 	kill CONT => $far->pid('worker');
@@ -47,12 +52,7 @@ SKIP: {
 	eventually(sub { $far->status->{parked} == 1 }, 5, 'the new worker of a reload waits for its settings');
 	kill STOP => $far->pid('worker');
 	read_is($m->path('b.properties'), "b=1\n", '… the old one serves');
-	kill TERM => $m->pid('supervisor');
-	my $t0 = time;
-	ok($m->{process}->wait_end(patience(4)), 'SIGTERM: it ends');
-	cmp_ok(time - $t0, '<', patience(1.2), '… within a second');
-	is($m->exit_status, 0, '… exit status 0');
-	is(scalar($m->mounts), 0, '… unmounted');
+	ends_within_a_second($m);
 	is($reload->finish(patience(5))->{status}, 1, '… who waits for the reload is told');
 	kill CONT => $far->pid('worker');
 	slow_set($s, 'dir', "k=$src");
