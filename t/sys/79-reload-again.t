@@ -9,11 +9,8 @@ need_slow();
 
 # Two programs that differ in their version only
 my $d = tmp_dir();
-my $bytes = slurp(program());
-my ($version) = run(program(), '--version')->{out} =~ /(\d+\.\d+\.\d+)/;
-(my $other = $version) =~ s/(\d)$/($1 + 1) % 10/e;
-(my $patched = $bytes) =~ s/\Q$version\E/$other/g;
-sub install { my ($what) = @_; spew("$d/new", $what); chmod 0755, "$d/new"; rename "$d/new", "$d/connectfs" or die }
+my ($version, $bytes, $other, $patched) = two_programs();
+sub install { install_program("$d/connectfs", @_) }
 install($bytes);
 
 # Settings that a new worker waits for as long as we like: they lie in another mount

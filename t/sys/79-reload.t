@@ -13,11 +13,8 @@ my $python = find_tool('python3');
 
 # Two programs that differ in their version only
 my $d = tmp_dir();
-my $bytes = slurp(program());
-my ($version) = run(program(), '--version')->{out} =~ /(\d+\.\d+\.\d+)/;
-(my $other = $version) =~ s/(\d)$/($1 + 1) % 10/e;
-(my $patched = $bytes) =~ s/\Q$version\E/$other/g;
-sub install { my ($what) = @_; spew("$d/new", $what); chmod 0755, "$d/new"; rename "$d/new", "$d/connectfs" or die }
+my ($version, $bytes, $other, $patched) = two_programs();
+sub install { install_program("$d/connectfs", @_) }
 install($bytes);
 
 my $S = "$d/s.properties";

@@ -42,7 +42,7 @@ our @EXPORT = (
 	@Test::More::EXPORT,
 	@{$Errno::EXPORT_TAGS{POSIX}},
 	qw(O_RDONLY O_WRONLY O_RDWR O_CREAT O_TRUNC O_APPEND O_NONBLOCK SEEK_SET sleep time dirname basename),
-	qw(base_dir tmp_dir program test_program program_env helper_path cc_helper scale patience have find_tool
+	qw(base_dir tmp_dir program two_programs install_program test_program program_env helper_path cc_helper scale patience have find_tool
 	   need need_fuse need_root need_slow is_root
 	   locks_memory spew replace slurp slurp_errno append run start as_user no_caps
 	   mount_fs mount_fails eventually always_within stx xattr xattr_names watch
@@ -69,6 +69,23 @@ my $TEST_PROGRAM = _absolute($ENV{CONNECTFS_TEST_PROGRAM} || dirname($PROGRAM) .
 my $HELPERS = _absolute("$FindBin::Bin/helpers");
 
 sub program { return $PROGRAM }
+
+# Bytes of two programs that differ in their version only, with their versions: ours, and another
+sub two_programs {
+	my $bytes = slurp(program());
+	my ($version) = run(program(), '--version')->{out} =~ /(\d+\.\d+\.\d+)/;
+	(my $other = $version) =~ s/(\d)$/($1 + 1) % 10/e;
+	(my $patched = $bytes) =~ s/\Q$version\E/$other/g;
+	return ($version, $bytes, $other, $patched);
+}
+
+# As a package's upgrade does it
+sub install_program {
+	my ($path, $bytes) = @_;
+	spew("$path.new", $bytes);
+	chmod 0755, "$path.new";
+	rename "$path.new", $path or die "$path: $!";
+}
 sub test_program { return $TEST_PROGRAM }
 # The address and thread sanitizers make mlock(2) do nothing
 sub locks_memory { return slurp($PROGRAM) !~ /__[at]san_init/ }
