@@ -21,7 +21,9 @@
 
 enum {
 	CONTENT_MAX = 256 * 1024 * 1024, /* a status of a hundred thousand connectors */
-	CONTENT_SHARED_MS = 100,         /* how old a status a stranger may get */
+	CONTENT_SHARED_MS = 100,         /* how old a status a stranger may get, … */
+	CONTENT_SHARED_TIMES = 10,       /* … and by how many times as long as it took: that much of the event thread they
+	                                  * leave to others */
 	CONTENTS_MAX = 8,                /* of one file; then strangers' opens are answered EAGAIN, */
 	CONTENTS_OWNER_MAX = 64,         /* and then the owner's */
 	LINE_MAX_LEN = 4096,             /* to refresh, longer than any name */
@@ -80,7 +82,8 @@ void control_attr(struct fs *fs, uint64_t ino, struct stat *ret)
 struct content {
 	atomic_uint refs;
 	atomic_uint *alive; /* of its file, and counted there */
-	int64_t made_ns;
+	int64_t made_ns;    /* when its making began */
+	int64_t shared_ns;  /* strangers share it for so long from then on */
 	struct keep *keep;  /* in which data lies, so that it is read to its end by whoever serves then; NULL: malloc'ed */
 	char *data;
 	size_t len;
@@ -169,14 +172,29 @@ static void open_content_release(struct handle *handle)
 	free(o);
 }
 
-static void forget_newest(void *arg)
+static void forget_newest(struct contents *all, size_t i)
+{
+	content_unref(all->of[i].newest);
+	all->of[i].newest = NULL;
+}
+
+/* Those that strangers share no longer; and waits for the others. */
+static void forget_old(void *arg)
 {
 	struct contents *all = arg;
+	int64_t now = clock_mono_ns(), left, next = 0;
 
 	for (size_t i = 0; i < sizeof all->of / sizeof *all->of; i++) {
-		content_unref(all->of[i].newest);
-		all->of[i].newest = NULL;
+		if (!all->of[i].newest)
+			continue;
+		left = all->of[i].newest->made_ns + all->of[i].newest->shared_ns - now;
+		if (left <= 0)
+			forget_newest(all, i);
+		else if (!next || left < next)
+			next = left;
 	}
+	if (next)
+		loop_timer_set(all->forget, next / 1000000 + 1);
 }
 
 int control_new(struct fs *fs)
@@ -184,7 +202,7 @@ int control_new(struct fs *fs)
 	fs->contents = calloc(1, sizeof *fs->contents);
 	if (!fs->contents)
 		return -ENOMEM;
-	fs->contents->forget = loop_timer_new(fs->loop, forget_newest, fs->contents);
+	fs->contents->forget = loop_timer_new(fs->loop, forget_old, fs->contents);
 	return fs->contents->forget ? 0 : -ENOMEM;
 }
 
@@ -192,7 +210,8 @@ void control_free(struct fs *fs)
 {
 	if (!fs->contents)
 		return;
-	forget_newest(fs->contents);
+	for (size_t i = 0; i < sizeof fs->contents->of / sizeof *fs->contents->of; i++)
+		forget_newest(fs->contents, i);
 	loop_timer_free(fs->contents->forget);
 	free(fs->contents);
 }
@@ -312,7 +331,7 @@ static int content_for(struct parked *p, struct content **ret)
 	if (atomic_load(&all->of[i].alive) >= (owner ? CONTENTS_OWNER_MAX : CONTENTS_MAX) &&
 	    (!owner || !newest || newest->made_ns < p->since_ns))
 		return -EAGAIN;
-	if (newest && newest->made_ns >= (owner ? p->since_ns : p->since_ns - CONTENT_SHARED_MS * 1000000LL)) {
+	if (newest && newest->made_ns >= (owner ? p->since_ns : p->since_ns - newest->shared_ns)) {
 		atomic_fetch_add(&newest->refs, 1);
 		*ret = newest;
 		return 0;
@@ -326,10 +345,12 @@ static int content_for(struct parked *p, struct content **ret)
 	*ret = content_new(p->fs, &b, now, &all->of[i].alive);
 	if (!*ret)
 		return -ENOMEM;
+	(*ret)->shared_ns = CONTENT_SHARED_MS * 1000000LL + CONTENT_SHARED_TIMES * (clock_mono_ns() - now);
 	content_unref(newest);
 	atomic_fetch_add(&(*ret)->refs, 1);
 	all->of[i].newest = *ret;
-	loop_timer_set(all->forget, CONTENT_SHARED_MS);
+	if (!loop_timer_armed(all->forget))
+		loop_timer_set(all->forget, CONTENT_SHARED_MS);
 	return 0;
 }
 
