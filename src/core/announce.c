@@ -165,6 +165,7 @@ static void send_touch(struct connector *conn, int kind)
 	conn->touching = true;
 	pthread_mutex_lock(&conn->lock);
 	conn->touch_pending = true;
+	conn->touch_told = true;
 	conn->touch_mtime_ns = conn->mtime_ns;
 	pthread_mutex_unlock(&conn->lock);
 	atomic_fetch_add(&c->engine->stats.touches, 1);
@@ -218,7 +219,7 @@ void catalog_touched(struct catalog *c, struct connector *conn, int err)
 		if (!conn->announce)
 			touch_is_over(conn);
 		pthread_mutex_lock(&conn->lock);
-		conn->touch_mtime_ns = 0;
+		conn->touch_told = false;
 		conn->touch_pending = conn->announce != 0;
 		pthread_mutex_unlock(&conn->lock);
 	}
@@ -230,7 +231,7 @@ bool connector_touch_expected(struct connector *conn, int64_t mtime_ns)
 	bool expected;
 
 	pthread_mutex_lock(&conn->lock);
-	expected = conn->touch_mtime_ns && (mtime_ns == -1 || mtime_ns == conn->touch_mtime_ns);
+	expected = conn->touch_told && mtime_ns == conn->touch_mtime_ns;
 	pthread_mutex_unlock(&conn->lock);
 	return expected;
 }

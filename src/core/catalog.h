@@ -121,8 +121,7 @@ void catalog_vanished(struct catalog *c, struct connector *conn);
 struct connector *catalog_find_appearing(struct catalog *c, const char *name);
 /* Any thread: is its UNLINK due? */
 bool connector_is_vanishing(struct connector *conn);
-/* Any thread: is a SETATTR with this mtime what the notifier was told? (mtime_ns -1: atime/mtime
- * both given as the mtime in force.) */
+/* Any thread: is a SETATTR with this mtime what the notifier was told? */
 bool connector_touch_expected(struct connector *conn, int64_t mtime_ns);
 
 #endif

@@ -92,7 +92,8 @@ struct connector {
 	uint64_t version;
 	struct kept_connector *kept;  /* the same, where a successor finds it; NULL: there is no keep */
 	bool touch_pending;           /* attributes must not be kept by the kernel */
-	int64_t touch_mtime_ns;       /* what the notifier was told, 0: no touch is under way */
+	bool touch_told;              /* a touch is under way, and that is what the notifier was told */
+	int64_t touch_mtime_ns;
 	struct config *config;        /* of stored */
 
 	/* the event thread's */

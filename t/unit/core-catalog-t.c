@@ -91,7 +91,7 @@ static void test_rotation(void **state)
 	assert_int_equal(sunk.mtime_ns, after.mtime_ns);
 	assert_false(after.cacheable); /* until the touch has ended */
 	assert_true(connector_touch_expected(sunk.conn, after.mtime_ns));
-	assert_true(connector_touch_expected(sunk.conn, -1));
+	assert_false(connector_touch_expected(sunk.conn, -1));
 	assert_false(connector_touch_expected(sunk.conn, before.mtime_ns));
 	assert_string_equal(cat("orders.properties"), ONE_IS("22"));
 	assert_string_equal(xattr("orders.properties", "version"), "1");
@@ -180,6 +180,27 @@ static void test_mtime_increases(void **state)
 	fake_set(fake("one"), "a", "2");
 	UNTIL(sunk.touches);
 	assert_int_equal(attr_of("orders.properties").mtime_ns, before + 1);
+}
+
+/* A build that is to be reproducible gives all its files this time. It is one like any other. */
+static void test_mtime_zero(void **state)
+{
+	const struct timespec times[2] = { { 0, 0 }, { 0, 0 } };
+
+	(void)state;
+	put("orders.properties", ONE);
+	assert_int_equal(utimensat(AT_FDCWD, at("orders.properties"), times, 0), 0);
+	run_for(30);
+	engine_make(ENGINE_MOUNT);
+	cat("orders.properties");
+	assert_int_equal(attr_of("orders.properties").mtime_ns, 0);
+	sunk.hold = true;
+	fake("one")->err = EKEYREVOKED;
+	UNTIL(sunk.states);
+	assert_int_equal(sunk.mtime_ns, 0);
+	assert_true(connector_touch_expected(sunk.conn, 0));
+	catalog_touched(catalog, sunk.conn, 0);
+	assert_false(connector_touch_expected(sunk.conn, 0));
 }
 
 /* ---- stored configs ---- */
@@ -922,7 +943,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_first_open), T(test_rotation), T(test_touch_again), T(test_same_bytes), T(test_mtime_increases),
-		T(test_stored_change_of_idle), T(test_settle), T(test_open_finds_secret_file), T(test_broken_stored),
+		T(test_mtime_zero), T(test_stored_change_of_idle), T(test_settle), T(test_open_finds_secret_file), T(test_broken_stored),
 		T(test_broken_idle), T(test_stored_being_written), T(test_rewritten), T(test_come_and_go),
 		T(test_gone_while_appearing), T(test_back_while_vanishing), T(test_back_while_held),
 		T(test_removed_while_touched), T(test_collision), T(test_interrupt), T(test_timeout),
