@@ -22,7 +22,8 @@
 
 enum {
 	READ_STEP = 64 * 1024,
-	READ_TRIES = 3
+	READ_TRIES = 3,
+	LINKS_MAX = 40 /* the kernel's own limit */
 };
 
 /* --- stamps ----------------------------------------------------------------------------- */
@@ -59,7 +60,7 @@ int file_stamp_take(const char *path, struct file_stamp *ret)
 {
 	struct statx stx;
 
-	if (file_is_own_mountpoint(path))
+	if (file_leads_to_own_mount(path))
 		return -EDEADLK;
 	if (statx(AT_FDCWD, path, AT_STATX_SYNC_AS_STAT, STATX_BASIC_STATS, &stx) < 0) {
 		if (errno != ENOENT && errno != ENOTDIR)
@@ -287,6 +288,71 @@ bool file_is_own_mountpoint(const char *path)
 		own = lies_below(normal, own_mountpoint);
 	pthread_rwlock_unlock(&own_lock);
 	return own;
+}
+
+/* A way along a path. */
+struct way {
+	char at[PATH_MAX];   /* where we are: without symlinks, "" for the root */
+	char rest[PATH_MAX]; /* what is still to go */
+	int links;
+};
+
+/* Takes the first name off the rest, and goes there. False: there is none, or it is too long. */
+static bool way_step(struct way *w)
+{
+	char *name = w->rest + strspn(w->rest, "/");
+	size_t len = strcspn(name, "/"), at = strlen(w->at);
+
+	if (len == 0 || at + 1 + len >= sizeof(w->at))
+		return false;
+	if (len == 2 && memcmp(name, "..", 2) == 0) {
+		char *slash = strrchr(w->at, '/');
+		if (slash)
+			*slash = '\0';
+	} else if (len != 1 || *name != '.') {
+		w->at[at] = '/';
+		memcpy(w->at + at + 1, name, len);
+		w->at[at + 1 + len] = '\0';
+	}
+	memmove(w->rest, name + len, strlen(name + len) + 1);
+	return true;
+}
+
+/* Where we are there may be a symlink: then its target comes before the rest. False: it leads nowhere. */
+static bool way_follow(struct way *w)
+{
+	char target[PATH_MAX];
+	size_t rest = strlen(w->rest);
+	ssize_t n = w->at[0] ? readlink(w->at, target, sizeof(target)) : -1;
+
+	if (n < 0)
+		return !w->at[0] || errno == EINVAL;
+	if (++w->links > LINKS_MAX || (size_t)n + rest >= sizeof(w->rest))
+		return false;
+	memmove(w->rest + n, w->rest, rest + 1); /* which begins with a slash, or is nothing */
+	memcpy(w->rest, target, (size_t)n);
+	*(target[0] == '/' ? w->at : strrchr(w->at, '/')) = '\0';
+	return true;
+}
+
+bool file_leads_to_own_mount(const char *path)
+{
+	struct way w = { .links = 0 };
+	bool known;
+
+	pthread_rwlock_rdlock(&own_lock);
+	known = own_mountpoint;
+	pthread_rwlock_unlock(&own_lock);
+	if (!known || path[0] != '/' || strlen(path) >= sizeof(w.rest))
+		return false;
+	strcpy(w.rest, path);
+	while (way_step(&w)) {
+		if (file_is_own_mountpoint(w.at))
+			return true;
+		if (!way_follow(&w))
+			return false;
+	}
+	return false;
 }
 
 /* Writes s before *at, a slash between it and what is there. False: no room. */
@@ -531,7 +597,7 @@ int file_read_permitted(const char *path, int (*permit)(const char *real, void *
 
 	if (ret)
 		*ret = f;
-	if (file_is_own_mountpoint(path))
+	if (file_leads_to_own_mount(path))
 		return error_set(ret_err, EDEADLK, "lies on this mount itself");
 	int path_fd = open(path, O_PATH | O_CLOEXEC);
 	if (path_fd < 0)

@@ -24,7 +24,7 @@ struct file_stamp {
 enum { FILE_STAMP_COARSE_MS = 20 };
 
 /* Follows symlinks. A file that isn't there (ENOENT, ENOTDIR) is 0 with exists=false; other
- * errors are -errno; -EDEADLK by the name alone for our own mount. May block on a remote file system. */
+ * errors are -errno; -EDEADLK for our own mount, which is not asked. May block on a remote file system. */
 int file_stamp_take(const char *path, struct file_stamp *ret);
 /* The same, but it never waits (so it asks for no mountpoint either): -EAGAIN where the kernel would have
  * to ask a file system for what it doesn't have in memory. So for any thread, also for a path that may
@@ -49,6 +49,10 @@ void file_set_own_device(dev_t dev);
 int file_set_own_mountpoint(const char *path);
 /* True when the path, lexically normalised, is our mount point or below it. Any thread, never waits. */
 bool file_is_own_mountpoint(const char *path);
+/* Does the path (absolute), symlinks followed, come by our mount point? The mount itself is not asked: a thread of ours
+ * that waits for an answer of the mount can't die before somebody gives it, and a successor that looks there before it
+ * serves waits for itself. May block as the file systems on the way do. */
+bool file_leads_to_own_mount(const char *path);
 
 struct file_read {
 	struct file_stamp stamp; /* as fstat told after the last byte; equal before and after */

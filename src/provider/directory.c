@@ -219,8 +219,9 @@ void directory_work(struct filejob *j)
 		filejob_succeed(j, NULL, 0);
 		return;
 	}
-	if (file_is_own_mountpoint(j->path)) {
-		filejob_fail(j, EIO, false, "%s: lies on this mount itself", j->path);
+	if (file_leads_to_own_mount(j->path)) {
+		if (add_directory(&rd) == 0)
+			filejob_fail(j, EIO, false, "%s: lies on this mount itself", j->path);
 		return;
 	}
 	fd = open(j->path, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);

@@ -108,9 +108,9 @@ static void read_file(struct filejob *j)
 
 static bool is_directory(const char *path)
 {
-	struct stat st;
+	struct file_stamp stamp;
 
-	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+	return file_stamp_take(path, &stamp) == 0 && stamp.exists && S_ISDIR(stamp.mode);
 }
 
 static void file_work(struct filejob *j)

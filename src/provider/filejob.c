@@ -403,6 +403,9 @@ static int not_allowed(struct filejob *j, const char *path, int r)
 
 int filejob_allowed(struct filejob *j, const char *path)
 {
+	/* realpath(3) would ask our own mount. What leads there is refused by whoever opens it. */
+	if (!j->conf->allowed.unrestricted && file_leads_to_own_mount(path))
+		return 0;
 	return not_allowed(j, path, allowed_paths_check(&j->conf->allowed, path));
 }
 
@@ -455,7 +458,7 @@ bool filejob_is_local(const char *path)
 	char at[PATH_MAX];
 	int links = 0;
 
-	if (path[0] != '/' || strlen(path) >= sizeof(at))
+	if (path[0] != '/' || strlen(path) >= sizeof(at) || file_leads_to_own_mount(path))
 		return false;
 	strcpy(at, path);
 	for (;;) {

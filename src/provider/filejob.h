@@ -87,7 +87,8 @@ void filejob_drop_files(struct filejob *j);
 /* The end of work that succeeded. */
 void filejob_succeed(struct filejob *j, const struct secret_field *fields, size_t n_fields);
 /* Does allowed.paths allow it? 0; -EACCES: no, a note says so, and the work goes on without it;
- * another -errno: it can't be told (links in a circle, a name that is too long). */
+ * another -errno: it can't be told (links in a circle, a name that is too long). Of our own mount nothing is asked: 0,
+ * and file_read_all and its like refuse it. */
 int filejob_allowed(struct filejob *j, const char *path);
 /* The same of what has been opened, whatever path led there; path is for the note. */
 int filejob_allowed_fd(struct filejob *j, const char *path, int fd);

@@ -128,9 +128,10 @@ static bool is_gone(int err)
 	return err == ENOENT || err == ENOTDIR || err == ELOOP || err == EACCES;
 }
 
-/* type: readdir's d_type, where it is known. */
-static void look_at(int dir, const char *name, unsigned char type, struct look *ret)
+/* type: readdir's d_type, where it is known. A link that leads to our own mount leads nowhere. */
+static void look_at(int dir, const char *path, const char *name, unsigned char type, struct look *ret)
 {
+	char full[PATH_MAX];
 	struct stat st;
 
 	*ret = (struct look){ 0 };
@@ -143,6 +144,9 @@ static void look_at(int dir, const char *name, unsigned char type, struct look *
 	}
 	ret->link = type == DT_LNK;
 	if (type != DT_LNK && type != DT_REG)
+		return;
+	if (ret->link && ((size_t)snprintf(full, sizeof(full), "%s/%s", path, name) >= sizeof(full) ||
+	                  file_leads_to_own_mount(full)))
 		return;
 	if (ret->link)
 		ret->local = link_is_local(dir, name);
@@ -211,7 +215,7 @@ static int scan_list(struct scan *sc, DIR *d)
 			return errno;
 		if (!store_directory_shows(de->d_name))
 			continue;
-		look_at(dirfd(d), de->d_name, de->d_type, &look);
+		look_at(dirfd(d), sc->path, de->d_name, de->d_type, &look);
 		if (!look.regular && !look.link && look.err == 0)
 			continue;
 		r = scan_add(sc, de->d_name, &look);
@@ -246,7 +250,7 @@ static int scan_work(void *arg)
 	DIR *d = NULL;
 	int fd;
 
-	if (file_is_own_mountpoint(sc->path)) {
+	if (file_leads_to_own_mount(sc->path)) {
 		sc->err = EDEADLK;
 		return 0;
 	}
@@ -292,7 +296,7 @@ static int check_work(void *arg)
 	int dir = open(c->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
 	if (dir >= 0) {
-		look_at(dir, c->name, DT_UNKNOWN, &c->look);
+		look_at(dir, c->dir, c->name, DT_UNKNOWN, &c->look);
 		(void)close(dir);
 	} else if (errno != ENOENT && errno != ENOTDIR) {
 		c->look.err = errno;
@@ -639,7 +643,7 @@ static void tell_ready(struct dirstore *s, int code)
 	if (s->ready)
 		return;
 	s->ready = true;
-	if (code == EDEADLK && file_is_own_mountpoint(s->path))
+	if (code == EDEADLK)
 		(void)error_set(&err, code, "%s: lies on this mount itself", s->path);
 	else if (code == ETIMEDOUT)
 		(void)error_set(&err, code, "%s: no answer within %lld ms", s->path,

@@ -86,6 +86,34 @@ kill KILL => keys %left if %left;
 ok(eventually(sub { (($m->cat('later.properties'))[0] // '') eq "a=1\n" }, 5), '… and it is read after that');
 ok($m->stop, 'ends');
 
+# A worker that dies while a thread of its own waits for it to answer: the kernel lets that thread die only when it has
+# an answer, and so a successor must come before. At each place where it may die
+my $faults = "$sec/faults";
+spew($faults, pack 'q2', 0, 0);
+symlink "$mnt/nowhere", "$src/dangling.properties"; # which a successor meets before it serves
+$m = mount_fs(program => test_program(), source => $src, mountpoint => $mnt, env => { CONNECTFS_FAULT => $faults });
+my $stuck = 0;
+for my $step (1 .. 40) {
+	my $to = "$mnt/nowhere$step";
+	symlink $to, "$sec/tofile.new";
+	rename "$sec/tofile.new", "$sec/tofile";
+	open(my $f, '+<', $faults) or die;
+	syswrite $f, pack('q', $step);
+	close $f;
+	my $r = run('cat', $m->path('linkfile.properties'), { timeout => patience(10) });
+	$stuck++ if $r->{timed_out};
+	last if $r->{timed_out};
+	open($f, '+<', $faults) or die;
+	syswrite $f, pack('q', 0);
+	close $f;
+	sleep 0.08; # not so soon after the last death that the supervisor makes a pause
+}
+unlink "$src/dangling.properties";
+is($stuck, 0, 'a worker dies while it waits for itself: another one answers');
+read_is($m->path('plain.properties'), "k=v\n", '… and serves');
+cmp_ok($m->status->{worker_restarts}, '>=', 20, '… after many deaths');
+ok($m->stop, 'ends');
+
 # SOURCE below or at the mount point
 for my $where ($mnt, "$mnt/sub") {
 	mkdir "$mnt/sub";

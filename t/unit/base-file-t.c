@@ -237,6 +237,20 @@ static void refuses_the_own_mount(void **state)
 	assert_false(file_is_own_mountpoint(in("mnt/..")));
 	assert_false(file_is_own_mountpoint(in("mnt-not")));
 	assert_false(file_is_own_mountpoint("mnt"));
+	/* The same with symlinks: absolute, relative, of a directory on the way, and of /proc */
+	assert_int_equal(symlink(in("mnt/f"), in("home-1")), 0);
+	assert_int_equal(symlink("./home-1", in("home-2")), 0);
+	assert_int_equal(symlink("mnt", in("home-3")), 0);
+	assert_int_equal(symlink("home-round", in("home-round")), 0);
+	assert_int_equal(symlink("nowhere/../mnt", in("home-not")), 0);
+	assert_true(file_leads_to_own_mount(in("mnt/f")));
+	assert_true(file_leads_to_own_mount(in("home-1")));
+	assert_true(file_leads_to_own_mount(in("home-2")));
+	assert_true(file_leads_to_own_mount(in("home-3/../x")));
+	assert_false(file_leads_to_own_mount(in("home-round")));
+	assert_false(file_leads_to_own_mount(in("home-not")));
+	assert_false(file_leads_to_own_mount(in(".")));
+	assert_false(file_leads_to_own_mount("home-1"));
 	assert_int_equal(read_error(in("mnt/f"), 10, &f, &e), -EDEADLK);
 	assert_string_equal(e.text, "lies on this mount itself");
 	assert_int_equal(file_stamp_take(in("mnt/f"), &s), -EDEADLK);
