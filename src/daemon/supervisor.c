@@ -14,6 +14,7 @@
 #include "daemon/supervisor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
@@ -344,10 +345,57 @@ static void on_notifier_death(struct supervisor *s, int status)
 		child_back_off(&s->notifier);
 }
 
+/*
+ * Is it dead, but for a thread that the kernel does not let die, and so without a SIGCHLD? Such a one waits for a file
+ * system that hangs; that may be the mount itself, where a symlink leads to, and then it waits for the successor.
+ * Nothing of it runs any more: the first thread's end was that of all.
+ */
+static bool is_undead(pid_t pid)
+{
+	char path[32], text[256];
+	const char *state;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	state = strrchr(text, ')'); /* behind the name, which may hold anything */
+	return state && strncmp(state, ") Z", 3) == 0;
+}
+
+/* When to look at a worker that says nothing. */
+static int64_t undead_at(const struct supervisor *s)
+{
+	int64_t last = s->looked_ms > s->heard_ms ? s->looked_ms : s->heard_ms;
+
+	return s->ready_once && s->worker.pid > 0 && s->phase != STOPPING ? last + DEAD_LOOK_MS : INT64_MAX;
+}
+
+static void look_for_undead(struct supervisor *s, int64_t now)
+{
+	pid_t pid = s->worker.pid;
+	int status;
+
+	s->looked_ms = now;
+	if (child_reap(&s->worker, &status)) { /* its SIGCHLD is on the way */
+		on_worker_death(s, status);
+	} else if (is_undead(pid)) {
+		s->undead = pid;
+		on_worker_death(s, SIGKILL); /* as far as can be told */
+	}
+}
+
 static void on_children(struct supervisor *s)
 {
 	int status;
 
+	if (s->undead > 0 && waitpid(s->undead, NULL, WNOHANG) == s->undead)
+		s->undead = 0;
 	reload_on_child(s);
 	if (child_reap(&s->worker, &status))
 		on_worker_death(s, status);
@@ -420,6 +468,8 @@ static void on_time(struct supervisor *s)
 			s->worker.again_ms = 0;
 		}
 	}
+	if (now >= undead_at(s))
+		look_for_undead(s, now);
 	if (now >= silent_at(s)) {
 		s->hung = true;
 		child_kill(&s->worker, SIGKILL);
@@ -457,6 +507,8 @@ static int next_timeout(const struct supervisor *s)
 		at = unserved_at(s);
 	if (silent_at(s) < at)
 		at = silent_at(s);
+	if (undead_at(s) < at)
+		at = undead_at(s);
 	if (s->next.pid > 0 && s->next.until_ms < at)
 		at = s->next.until_ms;
 	if (s->service.watchdog_ms && s->service.next_ms < at)

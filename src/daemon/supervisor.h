@@ -31,6 +31,7 @@ enum {
 	AT_ONCE_CRASH_MS = 5000, /* … or that long, when it died by its own fault */
 	UNSERVED_MS = 15000,    /* readers wait no longer for workers that can't serve: the connection is ended */
 	SILENT_MS = 15000,      /* a worker that isn't heard of for so long hangs, and is killed */
+	DEAD_LOOK_MS = 2000,    /* after such a silence, and then as often: is it dead, but for a thread? */
 	EARLY_MAX = 20,         /* so many in a row that were only killed too early wait but the first back-off */
 	POISON_DEATHS = 2,      /* so many that crash before they serve: the next begins with nothing of theirs */
 };
@@ -65,6 +66,8 @@ struct supervisor {
 	unsigned early;           /* deaths in a row that did not come of themselves, but too early */
 	int64_t unserved_ms;      /* since when nobody serves the mount that there is; 0: somebody does */
 	int64_t heard_ms;         /* when the worker was last heard of */
+	int64_t looked_ms;        /* when it was last looked at for that */
+	pid_t undead;             /* one that a thread keeps from being reaped, and that has a successor; 0: none */
 	bool hung;                /* and it was killed for that */
 	int report;               /* pipe to the parent in the background, until start-up is over */
 	struct service service;
