@@ -306,6 +306,63 @@ void loop_fd_free(struct loop_fd *w)
 	free(w);
 }
 
+struct loop_io {
+	struct event *event;
+	struct event_base *base;
+	unsigned wanted; /* LOOP_READ and LOOP_WRITE */
+	void (*fn)(int fd, unsigned events, void *arg);
+	void *arg;
+	int fd;
+};
+
+static void on_io(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop_io *io = arg;
+
+	io->fn(fd, (what & EV_READ ? LOOP_READ : 0u) | (what & EV_WRITE ? LOOP_WRITE : 0u), io->arg); /* may free io */
+}
+
+struct loop_io *loop_io_new(struct loop *l, int fd, void (*fn)(int fd, unsigned events, void *arg), void *arg)
+{
+	struct loop_io *io = malloc(sizeof(*io));
+
+	if (!io)
+		return NULL;
+	*io = (struct loop_io){ .base = l->base, .fn = fn, .arg = arg, .fd = fd };
+	io->event = event_new(l->base, fd, EV_READ | EV_PERSIST, on_io, io);
+	if (!io->event) {
+		free(io);
+		return NULL;
+	}
+	return io;
+}
+
+int loop_io_want(struct loop_io *io, unsigned events)
+{
+	short what = (short)((events & LOOP_READ ? EV_READ : 0) | (events & LOOP_WRITE ? EV_WRITE : 0));
+
+	if (events == io->wanted)
+		return 0;
+	if (io->wanted)
+		event_del(io->event);
+	io->wanted = 0;
+	if (!events)
+		return 0;
+	if (event_assign(io->event, io->base, io->fd, (short)(what | EV_PERSIST), on_io, io) < 0 ||
+	    event_add(io->event, NULL) < 0)
+		return -ENOMEM;
+	io->wanted = events;
+	return 0;
+}
+
+void loop_io_free(struct loop_io *io)
+{
+	if (!io)
+		return;
+	event_free(io->event);
+	free(io);
+}
+
 /* --- the loop --------------------------------------------------------------------------- */
 
 static pthread_once_t threads_once = PTHREAD_ONCE_INIT;

@@ -49,4 +49,12 @@ void loop_timer_free(struct loop_timer *t); /* NULL allowed; also from its own c
 struct loop_fd *loop_fd_new(struct loop *l, int fd, void (*fn)(int fd, void *arg), void *arg);
 void loop_fd_free(struct loop_fd *w); /* NULL allowed; also from its own callback */
 
+/* A descriptor that is waited for in both directions, such as a socket: fn is told what of LOOP_READ and LOOP_WRITE
+ * has come, among what is wanted (at first nothing). fd as above. */
+enum { LOOP_READ = 1, LOOP_WRITE = 2 };
+struct loop_io;
+struct loop_io *loop_io_new(struct loop *l, int fd, void (*fn)(int fd, unsigned events, void *arg), void *arg);
+int loop_io_want(struct loop_io *io, unsigned events); /* 0 or -ENOMEM */
+void loop_io_free(struct loop_io *io); /* NULL allowed; also from its own callback; before fd is closed */
+
 #endif

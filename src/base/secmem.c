@@ -160,6 +160,7 @@ static void unmap(struct segment *s)
 static struct segment *map(size_t size)
 {
 	size_t page = page_size();
+	int saved = errno;
 
 	if (size > SIZE_MAX - 2 * page)
 		goto fail;
@@ -185,6 +186,7 @@ static struct segment *map(size_t size)
 		unmap(s);
 		goto fail;
 	}
+	errno = saved; /* whoever asks jansson what went wrong has nothing else to look at (format/json.c) */
 	return s;
 fail:
 	errno = ENOMEM;

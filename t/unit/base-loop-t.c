@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -360,6 +361,135 @@ static void a_thread_may_stop_the_loop(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* --- descriptors in both directions ------------------------------------------------------- */
+
+static int pair[2];
+static struct loop_io *io, *other_io;
+static unsigned told;
+static char io_name[] = "i";
+
+static void note_io(int fd, unsigned events, void *arg)
+{
+	char c;
+
+	assert_int_equal(fd, pair[0]);
+	told |= events;
+	if (events & LOOP_READ)
+		(void)!read(fd, &c, 1);
+	if (events & LOOP_WRITE)
+		assert_int_equal(loop_io_want(io, LOOP_READ), 0); /* else it would come for ever */
+	note(arg);
+}
+
+static void make_pair(void (*fn)(int fd, unsigned events, void *arg))
+{
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
+	io = loop_io_new(loop, pair[0], fn, io_name);
+	assert_non_null(io);
+	told = 0;
+}
+
+static void close_pair(void)
+{
+	close(pair[0]);
+	if (pair[1] >= 0)
+		close(pair[1]);
+}
+
+static void io_tells_only_what_is_wanted(void **state)
+{
+	(void)state;
+	make_pair(note_io);
+	assert_int_equal(write(pair[1], "ab", 2), 2);
+	for (int i = 0; i < 5; i++)
+		loop_run_once(loop, 0);
+	assert_int_equal(told, 0); /* nothing as yet */
+	assert_int_equal(loop_io_want(io, LOOP_READ), 0);
+	run_until("ii");
+	assert_int_equal(told, LOOP_READ);
+	told = 0;
+	assert_int_equal(loop_io_want(io, LOOP_WRITE), 0);
+	run_until("iii");
+	assert_int_equal(told, LOOP_WRITE);
+	assert_int_equal(loop_io_want(io, LOOP_READ | LOOP_WRITE), 0);
+	assert_int_equal(loop_io_want(io, LOOP_READ | LOOP_WRITE), 0);
+	assert_int_equal(write(pair[1], "c", 1), 1);
+	told = 0;
+	run_until("iiii");
+	assert_int_equal(told, LOOP_READ | LOOP_WRITE);
+	assert_int_equal(loop_io_want(io, 0), 0);
+	assert_int_equal(write(pair[1], "d", 1), 1);
+	for (int i = 0; i < 5; i++)
+		loop_run_once(loop, 0);
+	assert_string_equal(seen, "iiii");
+	assert_int_equal(loop_io_want(io, LOOP_READ), 0);
+	run_until("iiiii");
+	loop_io_free(io);
+	loop_io_free(NULL);
+	close_pair();
+}
+
+/* The end of the other side, and an error, come as what is wanted. */
+static void io_tells_the_end(void **state)
+{
+	(void)state;
+	make_pair(note_io);
+	assert_int_equal(loop_io_want(io, LOOP_READ), 0);
+	close(pair[1]);
+	pair[1] = -1;
+	while (seen[0] == '\0')
+		loop_run_once(loop, 1);
+	assert_int_equal(told, LOOP_READ);
+	assert_int_equal(loop_io_want(io, LOOP_WRITE), 0);
+	told = 0;
+	while (!(told & LOOP_WRITE))
+		loop_run_once(loop, 1);
+	assert_int_equal(told, LOOP_WRITE);
+	loop_io_free(io);
+	close_pair();
+}
+
+static void free_both(int fd, unsigned events, void *arg)
+{
+	(void)fd;
+	(void)events;
+	note(arg);
+	loop_io_free(io);
+	loop_io_free(other_io);
+	io = other_io = NULL;
+}
+
+/* Also another's, which is due in the same turn. */
+static void io_may_go_within_callbacks(void **state)
+{
+	(void)state;
+	make_pair(free_both);
+	other_io = loop_io_new(loop, pair[1], free_both, io_name);
+	assert_non_null(other_io);
+	assert_int_equal(loop_io_want(io, LOOP_WRITE), 0);
+	assert_int_equal(loop_io_want(other_io, LOOP_WRITE), 0);
+	run_until("i");
+	for (int i = 0; i < 5; i++)
+		loop_run_once(loop, 0);
+	assert_string_equal(seen, "i");
+	close_pair();
+}
+
+/* The number of a descriptor comes back, for something else. */
+static void io_of_a_number_used_before(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		make_pair(note_io);
+		assert_int_equal(loop_io_want(io, LOOP_READ | LOOP_WRITE), 0);
+		seen[0] = '\0';
+		run_until("i");
+		assert_int_equal(told, LOOP_WRITE);
+		loop_io_free(io);
+		close_pair();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -372,6 +502,10 @@ int main(void)
 		TEST(timers_do_not_starve_others),
 		TEST(many_timers),
 		TEST(descriptors_are_level_triggered),
+		TEST(io_tells_only_what_is_wanted),
+		TEST(io_tells_the_end),
+		TEST(io_may_go_within_callbacks),
+		TEST(io_of_a_number_used_before),
 		TEST(threads_post),
 		TEST(a_thread_may_stop_the_loop),
 	};
