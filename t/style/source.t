@@ -45,16 +45,20 @@ for my $file ('HACKING', 'README', 'NEWS', 'contrib/systemd/connectfs@.service.i
 }
 is(join("\n", @wide), '', '… nor a line of what is to be read');
 
-my $makefile = slurp("$top/Makefile.am");
+my ($main, $tests) = map { slurp("$top/$_") } 'Makefile.am', 't/tests.am';
+my $makefile = $main . $tests;
 my @unlisted = grep { m{^src/.*\.[ch]$} && $makefile !~ /(?<!\S)\Q$_\E(?!\S)/ } @files;
 is(join("\n", @unlisted), '', 'Makefile.am lists every file of src');
 @unlisted = grep { s{^(t/unit/.*-t)\.c$}{$1} && $makefile !~ /(?<!\S)\Q$_\E(?!\S)/ } @{[@files]};
 is(join("\n", @unlisted), '', 'Makefile.am lists every unit test');
-cmp_ok(scalar(split /\n/, $makefile), '<', 200, 'Makefile.am is short');
+cmp_ok(scalar(split /\n/), '<', 200, 'the Makefile is short') for $main, $tests;
 cmp_ok(scalar(split /\n/, slurp("$top/configure.ac")), '<', 150, 'configure.ac is short');
 
 for my $script ('bootstrap', '.ci/run', 'contrib/quickstart', 'contrib/check', 't/kernel/init.sh') {
 	my ($shell) = slurp("$top/$script") =~ m{^#!/bin/(sh|bash)\n};
 	ok(-x "$top/$script" && $shell && system("/bin/$shell", '-n', "$top/$script") == 0, "$script is a script without syntax errors");
+}
+for my $part ('contrib/quickstart.d/files', 'contrib/quickstart.d/vault') { # which quickstart reads
+	ok(system('/bin/sh', '-n', "$top/$part") == 0, "$part has no syntax errors");
 }
 done_testing();
