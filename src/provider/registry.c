@@ -11,6 +11,7 @@ static const struct provider_ops *const builtin[] = {
 	&provider_file,
 	&provider_directory,
 	&provider_env_var,
+	&provider_vault,
 };
 enum { N_BUILTIN = sizeof(builtin) / sizeof(builtin[0]) };
 

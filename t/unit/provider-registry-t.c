@@ -33,7 +33,7 @@ static void test_add(void **state)
 		assert_non_null(registry_find(registry_name(n)));
 		n++;
 	}
-	assert_int_equal(n, 7);
+	assert_int_equal(n, 11);
 	assert_int_equal(registry_add(&one), 0);
 	assert_int_equal(registry_add(&bare), 0);
 	assert_int_equal(registry_add(&twice), -EEXIST);
