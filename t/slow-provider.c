@@ -18,6 +18,7 @@
  *     text=SENTENCE   … with this sentence
  *     ttl=MS          to be read again then
  *     lease=MS        its values end then
+ *     replace=MS      … and are replaced then; 9/10 of it
  *     constant=1
  *     .FIELD=VALUE    a field (without the dot where its name is none of these words)
  *
@@ -56,7 +57,7 @@ struct slow_fetch {
 
 struct control {
 	char *text;
-	long delay_ms, ttl_ms, lease_ms;
+	long delay_ms, ttl_ms, lease_ms, replace_ms;
 	int err;
 	bool hold, hang, outage, constant;
 	const char *sentence;
@@ -112,6 +113,8 @@ static void control_line(struct control *c, char *line)
 		c->ttl_ms = atol(value);
 	else if (!strcmp(line, "lease"))
 		c->lease_ms = atol(value);
+	else if (!strcmp(line, "replace"))
+		c->replace_ms = atol(value);
 	else if (!strcmp(line, "error"))
 		c->err = error_by_name(value);
 	else if (!strcmp(line, "text"))
@@ -133,7 +136,7 @@ static int control_read(const struct slow *s, const char *path, struct control *
 	char *next = NULL;
 	FILE *f = fopen(path, "re");
 
-	*c = (struct control){ .delay_ms = s->delay_ms, .ttl_ms = -1, .lease_ms = -1 };
+	*c = (struct control){ .delay_ms = s->delay_ms, .ttl_ms = -1, .lease_ms = -1, .replace_ms = -1 };
 	if (!f) {
 		c->err = ENOKEY;
 		c->sentence = "there is no such secret";
@@ -175,7 +178,8 @@ static bool wanted(const struct fetch *f, struct slice key)
 static void answer(struct slow_fetch *sf, struct control *c)
 {
 	struct fetch *f = sf->f;
-	struct fetch_result r = { .err = c->err, .ttl_ms = c->ttl_ms, .lease_ms = c->lease_ms, .constant = c->constant };
+	struct fetch_result r = { .err = c->err, .ttl_ms = c->ttl_ms, .lease_ms = c->lease_ms, .constant = c->constant,
+	                          .replace_ms = c->replace_ms < 0 ? c->lease_ms * 9 / 10 : c->replace_ms };
 	size_t n = 0;
 
 	if (!c->err) {

@@ -27,7 +27,7 @@
 struct keep;
 
 enum {
-	KEEP_FORMAT = 2,                  /* of the blocks' layout and of what users put into them */
+	KEEP_FORMAT = 3,                  /* of the blocks' layout and of what users put into them */
 	KEEP_SEGMENT = 1024 * 1024,       /* it grows by so much; never shrinks */
 	KEEP_SEGMENTS_MAX = 1024,         /* 1 GiB; then it is full */
 	KEEP_BLOCK_MAX = 16 * 1024 * 1024 /* the largest block */
@@ -43,6 +43,7 @@ enum keep_kind {
 	KEEP_CONTENT = 5,   /* fs/control.c: bytes of an open status.json or metrics */
 	KEEP_TEXT = 6,      /* core/kept.h: the last good text of a connector that has been opened */
 	KEEP_CATALOG = 7,   /* of all of them together */
+	KEEP_STATE = 8,     /* core/kept_state.c: what a provider keeps */
 };
 
 struct keep_stats {

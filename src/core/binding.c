@@ -83,6 +83,19 @@ static int wanted_new(const struct secret *s, struct binding_ref *const *refs, s
 	return 0;
 }
 
+/* A lease brings all that is in it, so that who wants more of it makes no other. */
+static bool has_all(const struct secret *s, const struct secret_wanted *more, size_t n)
+{
+	struct slice value;
+
+	if (s->rotation != ROTATION_LEASE || !s->values)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!secret_values_get(s->values, wanted_name(&more[i]), &value))
+			return false;
+	return true;
+}
+
 /* Both are sorted; from the end, so that each moves but once. */
 static int wanted_merge(struct secret *s, const struct secret_wanted *more, size_t n_more)
 {
@@ -93,7 +106,7 @@ static int wanted_merge(struct secret *s, const struct secret_wanted *more, size
 		return -ENOMEM;
 	s->wanted = w;
 	s->n_wanted = to;
-	s->wanted_grew = true;
+	s->wanted_grew = s->wanted_grew || !has_all(s, more, n_more);
 	while (n_more) {
 		const struct secret_wanted *m = &more[n_more - 1];
 
@@ -365,6 +378,8 @@ struct secret *binding_secret(const struct binding *b, size_t i)
 int binding_need(struct binding *b, enum need need, void (*done)(void *arg), void *arg)
 {
 	b->need = need;
+	for (size_t i = 0; need == NEED_FRESH && i < b->n_secrets; i++)
+		secret_use(b->secrets[i]->secret);
 	b->done = done;
 	b->done_arg = arg;
 	b->pending = 0;
@@ -391,6 +406,14 @@ void binding_secret_said(struct binding_secret *bs)
 	}
 	if (--b->pending == 0)
 		b->done(b->done_arg);
+}
+
+bool binding_lapsed(const struct binding *b)
+{
+	for (size_t i = 0; i < b->n_secrets; i++)
+		if (b->secrets[i]->secret->lapsed)
+			return true;
+	return false;
 }
 
 /* ---- resolving ---- */

@@ -443,6 +443,11 @@ static void job_secrets(struct connector *conn)
 		kept_set(conn, KEPT_ACTIVE, 0);
 		kept_text_move(conn);
 	}
+	if (!open && conn->binding && binding_lapsed(conn->binding)) { /* as if it had never been opened */
+		rebind(conn, NULL);
+		conn->active = false;
+		kept_set(conn, 0, KEPT_ACTIVE);
+	}
 	if (!conn->config || !conn->active) {
 		job_end(conn, idle_state(conn));
 		return;

@@ -4,26 +4,29 @@
  *
  * A record is written whole when a fetch has brought values, or has found the secret store out, and then
  * takes the place of the one before; of two of one secret the later holds. The times are those of
- * CLOCK_MONOTONIC, which goes on as long as the machine runs, and so does the keep.
+ * clock_mono_ms(), which goes on as long as the machine runs, and so does the keep.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/keep.h"
+#include "base/secmem.h"
 #include "core/resolver_private.h"
 
 enum { KEY_MAX = 2 * 1024 * 1024 }; /* an id is a path of a stored config, which has 1 MiB at most */
 
 /* Behind the head lie, each with its length before it: the provider's name, the secret's id, the note, in an outage
- * its sentence, the names that were asked for, and keys and values by turns. */
+ * its sentence, the lease's state, the names that were asked for, and keys and values by turns. */
 struct kept_secret {
-	int64_t fetched_ns, fetched_ms, fresh_until_ms, due_ms, end_ms, lease_end_ns;
+	int64_t fetched_ns, fetched_ms, fresh_until_ms, due_ms, end_ms, lease_end_ns, replace_ms;
 	uint64_t provider;  /* hash of how it was set */
-	uint32_t rotation;  /* enum secret_rotation */
-	uint32_t err;       /* 0, or in an outage its errno */
+	uint16_t rotation;  /* enum secret_rotation */
+	uint16_t err;       /* 0, or in an outage its errno */
 	uint32_t grew;      /* more is wanted than what the fetch was asked for */
+	_Atomic uint32_t used; /* opened since it was fetched */
 	uint32_t n_wanted, n_fields;
 	uint32_t len;      /* of what follows */
 	char data[];
@@ -82,27 +85,12 @@ static bool take_str(const struct kept_secret *k, size_t *pos, char **ret)
 	return true;
 }
 
-/* A provider of the same name that is set otherwise now may well be another one. */
-static uint64_t provider_hash(const struct provider_settings *p)
-{
-	uint64_t h = p->class_name ? hash_bytes(p->class_name, strlen(p->class_name)) : 0;
-	struct slice key;
-	size_t pos = 0;
-	void *value;
-
-	while (strmap_next(p->params, &pos, &key, &value)) {
-		const uint64_t all[] = { h, hash_bytes(key.data, key.len), hash_bytes(value, strlen(value)) };
-
-		h = hash_bytes(all, sizeof(all));
-	}
-	return h;
-}
-
 static struct kept_secret *record_of(struct keep *keep, const struct secret *s)
 {
 	const char *name = s->provider->settings->name, *error = s->err ? s->error : NULL;
 	size_t n = secret_values_count(s->values);
-	size_t len = str_size(name) + put_size(s->id_len) + str_size(s->note) + str_size(error);
+	size_t len = str_size(name) + put_size(s->id_len) + str_size(s->note) + str_size(error) +
+	             put_size(s->lease_state_len);
 	struct kept_secret *k;
 	char *at;
 
@@ -115,12 +103,14 @@ static struct kept_secret *record_of(struct keep *keep, const struct secret *s)
 		return NULL;
 	*k = (struct kept_secret){
 		.fetched_ns = s->fetched_ns, .fetched_ms = s->fetched_ms, .fresh_until_ms = s->fresh_until_ms,
-		.due_ms = s->due_ms, .end_ms = s->end_ms, .lease_end_ns = s->lease_end_ns, .rotation = s->rotation,
-		.provider = provider_hash(s->provider->settings), .err = (uint32_t)s->err, .grew = s->wanted_grew,
+		.due_ms = s->due_ms, .end_ms = s->end_ms, .lease_end_ns = s->lease_end_ns, .rotation = (uint16_t)s->rotation,
+		.provider = kept_provider_hash(s->provider->settings), .replace_ms = s->replace_ms, .err = (uint16_t)s->err,
+		.grew = s->wanted_grew,
 		.n_wanted = (uint32_t)s->n_wanted, .n_fields = (uint32_t)n, .len = (uint32_t)len,
 	};
 	at = put(put_str(k->data, name), s->id, s->id_len);
 	at = put_str(put_str(at, s->note), error);
+	at = put(at, s->lease_state, s->lease_state_len);
 	for (size_t i = 0; i < s->n_wanted; i++)
 		at = put(at, s->wanted[i].name, s->wanted[i].len);
 	for (size_t i = 0; i < n; i++) {
@@ -129,6 +119,20 @@ static struct kept_secret *record_of(struct keep *keep, const struct secret *s)
 		at = put(put(at, f.key.data, f.key.len), f.value.data, f.value.len);
 	}
 	return k;
+}
+
+/* Returns the one before. Other threads mark a record as used, under the lock. */
+static struct kept_secret *set_record(struct secret *s, struct kept_secret *k)
+{
+	struct kept_secret *old;
+
+	pthread_mutex_lock(&s->lock);
+	old = s->kept;
+	s->kept = k;
+	if (s->used)
+		kept_secret_used(s);
+	pthread_mutex_unlock(&s->lock);
+	return old;
 }
 
 void kept_secret_store(struct secret *s)
@@ -141,15 +145,21 @@ void kept_secret_store(struct secret *s)
 	k = s->rotation == ROTATION_FILES ? NULL : record_of(keep, s);
 	if (k)
 		keep_commit(keep, k, KEEP_SECRET);
-	keep_free(keep, s->kept); /* also where there was no room: a successor asks again */
-	s->kept = k;
+	keep_free(keep, set_record(s, k)); /* also where there was no room: a successor asks again */
 }
 
 void kept_secret_drop(struct secret *s)
 {
+	struct kept_secret *old = set_record(s, NULL);
+
 	if (s->resolver->keep)
-		keep_free(s->resolver->keep, s->kept);
-	s->kept = NULL;
+		keep_free(s->resolver->keep, old);
+}
+
+void kept_secret_used(struct secret *s)
+{
+	if (s->kept && !keep_is_frozen(s->provider->resolver->keep))
+		atomic_store(&s->kept->used, 1);
 }
 
 /* ---- taking over ---- */
@@ -213,6 +223,7 @@ int resolver_set_keep(struct resolver *r, struct keep *keep)
 	if (!r->kept)
 		return -ENOMEM;
 	keep_each(keep, KEEP_SECRET, collect, &c);
+	kept_state_restore(r);
 	return c.err;
 }
 
@@ -251,6 +262,35 @@ static bool read_wanted(struct secret *s, const struct kept_secret *k, size_t *p
 	return true;
 }
 
+/* What the provider left to itself. Out of memory: it can't be taken over. */
+static bool read_lease(struct secret *s, const struct kept_secret *k, size_t *pos)
+{
+	struct slice state;
+
+	if (!take(k, pos, &state))
+		return false;
+	if (!state.len)
+		return true;
+	s->lease_state = secmem_alloc(state.len);
+	if (!s->lease_state)
+		return false;
+	memcpy(s->lease_state, state.data, state.len);
+	s->lease_state_len = state.len;
+	return true;
+}
+
+/* Only a provider that goes on with the lease can say when it must be replaced. */
+static bool adopt_lease(struct secret *s, const struct kept_secret *k)
+{
+	const struct provider_ops *ops = s->provider->ops;
+	int64_t left = k->end_ms - clock_mono_ms();
+
+	if (k->rotation != ROTATION_LEASE || !s->lease_state_len)
+		return true;
+	return ops->adopt && ops->adopt(s->provider->self, slice_of(s->id, s->id_len),
+	                                slice_of(s->lease_state, s->lease_state_len), left) == 0;
+}
+
 static struct secret_values *read_values(const struct kept_secret *k, size_t *pos)
 {
 	struct secret_field *fields = calloc((size_t)k->n_fields + 1, sizeof(*fields));
@@ -284,6 +324,8 @@ static void take_times(struct secret *s, const struct kept_secret *k)
 		s->fresh_until_ms = k->fetched_ms + s->provider->settings->refresh.fresh_ms;
 	s->end_ms = k->end_ms;
 	s->due_ms = k->due_ms;
+	s->replace_ms = k->replace_ms;
+	s->used = atomic_load(&k->used);
 	if (s->rotation == ROTATION_POLL && s->due_ms)
 		s->due_ms = earlier(s->due_ms, now + s->provider->settings->refresh.poll_ms);
 	if (s->due_ms && s->due_ms <= now)
@@ -295,7 +337,7 @@ static bool may_be_taken(const struct secret *s, const struct kept_secret *k)
 {
 	int64_t stale = s->provider->settings->refresh.stale_ms, now = clock_mono_ms();
 
-	if (k->provider != provider_hash(s->provider->settings))
+	if (k->provider != kept_provider_hash(s->provider->settings))
 		return false;
 	if (k->lease_end_ns)
 		return k->lease_end_ns > clock_real_ns() && k->end_ms > now;
@@ -308,7 +350,7 @@ static bool read_record(struct secret *s, const struct kept_secret *k)
 	size_t pos;
 
 	if (take_names(k, &pos, &provider, &id) && take_str(k, &pos, &s->note) && take_str(k, &pos, &s->error) &&
-	    read_wanted(s, k, &pos))
+	    read_lease(s, k, &pos) && read_wanted(s, k, &pos))
 		s->values = read_values(k, &pos);
 	return s->values;
 }
@@ -319,6 +361,11 @@ static void unread(struct secret *s)
 	free(s->note);
 	free(s->error);
 	s->note = s->error = NULL;
+	secmem_free(s->lease_state);
+	s->lease_state = NULL;
+	s->lease_state_len = 0;
+	secret_values_unref(s->values);
+	s->values = NULL;
 	for (size_t i = 0; i < s->n_wanted; i++)
 		free(s->wanted[i].name);
 	free(s->wanted);
@@ -339,7 +386,7 @@ bool kept_secret_restore(struct secret *s)
 	buf_free(&key);
 	if (!k)
 		return false;
-	if (!may_be_taken(s, k) || !read_record(s, k)) {
+	if (!may_be_taken(s, k) || !read_record(s, k) || !adopt_lease(s, k)) {
 		unread(s);
 		keep_free(r->keep, k);
 		return false;

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/secmem.h"
 #include "core/resolver_private.h"
 #include "provider/registry.h"
 
@@ -20,6 +20,8 @@ struct fetch_job {
 	struct fetch fetch;
 	struct slice fields[];
 };
+
+enum { TTL_MIN_MS = 100 }; /* whatever a provider says */
 
 static void fetch_start(struct secret *s);
 static void fetch_ended(struct secret *s, const struct fetch_result *r);
@@ -230,15 +232,18 @@ static void schedule_next(struct secret *s, const struct fetch_result *r, int64_
 	enum secret_rotation rotation = s->rotation;
 	bool polled = rotation == ROTATION_POLL || (rotation == ROTATION_FILES && !s->watches_complete);
 
-	s->due_ms = s->end_ms = 0;
+	s->due_ms = s->end_ms = s->replace_ms = 0;
 	if (!s->resolver->watcher)
 		return; /* once: nothing is looked at again */
 	set_polled(s, polled);
 	if (rotation == ROTATION_LEASE) {
 		s->end_ms = now + r->lease_ms;
-		s->due_ms = now + jittered(r->lease_ms * 9 / 10);
+		s->replace_ms = r->replace_ms < r->lease_ms ? now + jittered(r->replace_ms) : 0;
+		s->due_ms = s->replace_ms;
 	} else if (rotation == ROTATION_TTL) {
-		s->due_ms = now + jittered(r->ttl_ms > 100 ? r->ttl_ms : 100);
+		int64_t ttl = r->ttl_ms > TTL_MIN_MS ? r->ttl_ms : TTL_MIN_MS;
+
+		s->due_ms = now + (r->exact ? ttl : jittered(ttl));
 	} else if (polled) {
 		s->due_ms = now + jittered(s->poll_ms);
 	}
@@ -258,12 +263,30 @@ static void forget_failure(struct secret *s)
 	s->n_files = 0;
 }
 
+/* In real time, which is what is shown; beyond the end of time: for ever. */
+static int64_t lease_end_ns(int64_t from_ns, int64_t lease_ms)
+{
+	if (lease_ms < 0)
+		return 0;
+	return lease_ms > (INT64_MAX - from_ns) / 1000000 ? INT64_MAX : from_ns + lease_ms * 1000000;
+}
+
+static bool secret_is_used(struct secret *s)
+{
+	bool used;
+
+	pthread_mutex_lock(&s->lock);
+	used = s->used;
+	pthread_mutex_unlock(&s->lock);
+	return used;
+}
+
 static int64_t fresh_until(const struct secret *s, const struct fetch_result *r, int64_t now)
 {
 	if (r->constant)
 		return INT64_MAX;
-	if (r->lease_ms >= 0)
-		return now + r->lease_ms;
+	if (r->lease_ms >= 0) /* due to be replaced: an open of the last part of its life asks for another */
+		return now + (r->replace_ms < r->lease_ms ? r->replace_ms : r->lease_ms);
 	return now + s->provider->settings->refresh.fresh_ms;
 }
 
@@ -275,6 +298,27 @@ static bool set_note(struct secret *s, const char *text)
 	free(s->note);
 	s->note = note;
 	return differs;
+}
+
+/* Those who wait for values that are not older than their open have use of them. */
+static bool has_opener(const struct secret *s)
+{
+	for (const struct list *n = s->waiters.next; n != &s->waiters; n = n->next)
+		if (list_entry(n, struct binding_secret, waiter)->binding->need == NEED_FRESH)
+			return true;
+	return false;
+}
+
+/* Out of memory: a successor asks for another lease. */
+static void set_lease_state(struct secret *s, struct slice state)
+{
+	char *copy = state.len ? secmem_alloc(state.len) : NULL;
+
+	if (copy)
+		memcpy(copy, state.data, state.len);
+	secmem_free(s->lease_state);
+	s->lease_state = copy;
+	s->lease_state_len = copy ? state.len : 0;
 }
 
 static void apply_success(struct secret *s, const struct fetch_result *r, int64_t since_ms)
@@ -290,11 +334,13 @@ static void apply_success(struct secret *s, const struct fetch_result *r, int64_
 	s->rotation = rotation_of(r);
 	s->fresh_until_ms = fresh_until(s, r, now);
 	s->fetched_ns = clock_real_ns();
-	s->lease_end_ns = r->lease_ms >= 0 ? s->fetched_ns + r->lease_ms * 1000000 : 0;
+	s->lease_end_ns = lease_end_ns(s->fetched_ns, r->lease_ms);
+	s->used = has_opener(s);
 	if (differs)
 		s->generation++;
 	pthread_mutex_unlock(&s->lock);
 	secret_values_unref(old);
+	set_lease_state(s, r->lease_ms >= 0 ? r->state : slice_of(NULL, 0));
 	s->fetched_ms = now;
 	tell = differs || was != SECRET_OK;
 	if (set_note(s, r->text))
@@ -336,23 +382,24 @@ static bool may_serve_stale(const struct secret *s, int64_t now)
 
 	if (!s->values)
 		return false;
-	if (s->lease_end_ns && s->lease_end_ns <= clock_real_ns())
-		return false;
+	if (s->lease_end_ns) /* what ends by itself is good until then, however long ago it was fetched */
+		return s->lease_end_ns > clock_real_ns() && (!s->end_ms || s->end_ms > now);
 	return stale < 0 || now < s->fetched_ms + stale;
 }
 
-static void drop_values(struct secret *s)
+static void drop_values(struct secret *s, enum secret_state state)
 {
 	struct secret_values *old = s->values;
 
 	pthread_mutex_lock(&s->lock);
 	s->values = NULL;
-	s->state = SECRET_FAILED;
+	s->state = state;
 	s->lease_end_ns = 0;
 	if (old)
 		s->generation++;
 	pthread_mutex_unlock(&s->lock);
 	secret_values_unref(old);
+	s->replace_ms = 0;
 	kept_secret_drop(s);
 }
 
@@ -383,7 +430,7 @@ static void apply_failure(struct secret *s, const struct fetch_result *r, int64_
 		s->state = SECRET_STALE;
 		pthread_mutex_unlock(&s->lock);
 	} else {
-		drop_values(s);
+		drop_values(s, SECRET_FAILED);
 	}
 	free(s->error);
 	s->error = error;
@@ -467,7 +514,7 @@ static void fetch_start(struct secret *s)
 		s->again = true;
 		return;
 	}
-	s->again = false;
+	s->again = s->lapsed = false;
 	s->n_begun++;
 	s->writes_before = s->writes;
 	s->asked_more = s->wanted_grew;
@@ -510,90 +557,6 @@ static void fetch_ended(struct secret *s, const struct fetch_result *r)
 	secret_wake(s);
 }
 
-static bool has_empty_file(const struct secret_values *v)
-{
-	for (size_t i = 0; i < secret_values_n_files(v); i++) {
-		const struct file_stamp *stamp = &secret_values_file(v, i)->stamp;
-
-		if (stamp->exists && S_ISREG(stamp->mode) && stamp->size == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Does it lack what is known, or where nothing is, what was asked for? */
-static bool is_worse(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
-{
-	struct slice value, old;
-
-	if (!s->values)
-		return secret_values_count(r->values) < f->n_fields;
-	for (size_t i = 0; i < f->n_fields; i++)
-		if (secret_values_get(s->values, f->fields[i], &old) &&
-		    (!secret_values_get(r->values, f->fields[i], &value) || (old.len && !value.len)))
-			return true;
-	return false;
-}
-
-/*
- * For how long the result of a file is doubted, that is, must be the same without a sign of a change; 0: it
- * is believed. It is doubted where it is worse than what is known, and at first where the file is young: so
- * it looks when a file has just been truncated, or taken away to be made anew. An empty one is doubted as
- * long as a writer is waited for, since ext4 shows the size 0 before it moves the times and inotify tells,
- * and under load for tens of milliseconds.
- */
-static int64_t doubt_ms(const struct secret *s, const struct fetch *f, const struct fetch_result *r)
-{
-	bool young = r->ttl_ms >= 0;
-
-	if (r->err)
-		return r->n_files && (s->values || young) ? FILE_STAMP_COARSE_MS : 0;
-	if (!secret_values_n_files(r->values) || !is_worse(s, f, r))
-		return 0;
-	if (has_empty_file(r->values))
-		return RESOLVER_WRITING_MS;
-	return s->values || young ? FILE_STAMP_COARSE_MS : 0;
-}
-
-static bool held_longer(int64_t *since_ms, int64_t now, int64_t limit_ms)
-{
-	if (!*since_ms)
-		*since_ms = now;
-	return now - *since_ms >= limit_ms;
-}
-
-/* Must the result of a file be held back, and the file be read again a moment later? What was read
- * while somebody wrote may be half of it; bad news is believed when it is told twice, with a moment between,
- * of a file that has been left alone meanwhile. */
-static bool must_hold(struct secret *s, const struct fetch *f, const struct fetch_result *r)
-{
-	bool overlapped = s->writes != s->writes_before && (!r->err || r->outage);
-	int64_t now = clock_mono_ms(), doubt;
-
-	if (!s->resolver->watcher)
-		return false;
-	if (s->writing_ms && (!r->err || r->outage)) {
-		s->doubts = 0;
-		return true;
-	}
-	doubt = doubt_ms(s, f, r);
-	if (!doubt)
-		s->doubted_ms = 0;
-	else if (!held_longer(&s->doubted_ms, now, doubt) || now - s->event_ms < doubt || overlapped ||
-	         r->ttl_ms >= 0) {
-		s->doubts++;
-		s->writing_ms = now + FILE_STAMP_COARSE_MS;
-		return true;
-	}
-	s->doubts = 0;
-	if (overlapped && !held_longer(&s->held_ms, now, RESOLVER_WRITING_MS)) {
-		s->writing_ms = now + FILE_STAMP_COARSE_MS;
-		return true;
-	}
-	s->doubted_ms = s->held_ms = 0;
-	return false;
-}
-
 /* Serves the last known values meanwhile, or lets those who ask wait, at most until the deadline. At the
  * first doubt they wait as well: a moment later the truth is known, mostly. */
 static void hold(struct secret *s, const struct fetch_result *r)
@@ -618,7 +581,7 @@ static void fetch_done(struct fetch *f, const struct fetch_result *r)
 	 * is seen now is a change during this fetch: it must not begin another one here. */
 	if (s->resolver->watcher)
 		watcher_drain(s->resolver->watcher);
-	held = must_hold(s, f, r);
+	held = secret_must_hold(s, f, r);
 	free(s->fetch);
 	s->fetch = NULL;
 	if (held) {
@@ -648,14 +611,29 @@ static void fetch_timed_out(struct secret *s)
 	fetch_ended(s, &r);
 }
 
+/* Nobody has opened it since it was fetched: making another one would go on for ever. */
+static void secret_lapse(struct secret *s)
+{
+	drop_values(s, SECRET_IDLE);
+	forget_failure(s);
+	set_lease_state(s, slice_of(NULL, 0));
+	s->due_ms = s->end_ms = 0;
+	s->lapsed = true;
+	secret_tell(s, clock_mono_ms());
+}
+
 /* What is served has come to its end: a lease, or the time for which last known values are served. */
 static void secret_ended(struct secret *s)
 {
-	struct fetch_result r = { .err = s->err ? s->err : EKEYEXPIRED, .text = NULL, .ttl_ms = -1, .lease_ms = -1 };
+	struct fetch_result r = { .err = EKEYEXPIRED, .text = NULL, .ttl_ms = -1, .lease_ms = -1 };
 	char text[ERROR_TEXT_MAX];
 	bool lease = s->lease_end_ns != 0;
 
 	s->end_ms = 0;
+	if (lease && !secret_is_used(s) && !s->fetch) {
+		secret_lapse(s);
+		return;
+	}
 	if (lease) {
 		r.err = EKEYEXPIRED;
 		snprintf(text, sizeof(text), "%s: the lease has ended and no new one could be had%s%s", s->id,
@@ -664,8 +642,63 @@ static void secret_ended(struct secret *s)
 		apply_failure(s, &r, clock_mono_ms());
 		return;
 	}
-	drop_values(s);
+	drop_values(s, SECRET_FAILED);
 	secret_tell(s, clock_mono_ms());
+}
+
+/* ---- leases ---- */
+
+void secret_move_lease(struct secret *s, int64_t lease_ms, int64_t replace_ms, struct slice state)
+{
+	int64_t now = clock_mono_ms(), until = replace_ms < lease_ms ? replace_ms : lease_ms;
+
+	if (!s->values || s->rotation != ROTATION_LEASE)
+		return;
+	pthread_mutex_lock(&s->lock);
+	s->lease_end_ns = lease_end_ns(clock_real_ns(), lease_ms);
+	s->fresh_until_ms = now + until;
+	pthread_mutex_unlock(&s->lock);
+	set_lease_state(s, state);
+	s->end_ms = now + lease_ms;
+	s->replace_ms = replace_ms < lease_ms ? now + jittered(replace_ms) : 0;
+	if (!s->fetch && !s->err) /* else its next attempt stands */
+		s->due_ms = s->replace_ms;
+	kept_secret_store(s);
+	secret_arm(s);
+}
+
+void secret_lease_gone(struct secret *s, const char *text)
+{
+	if (!s->values || s->rotation != ROTATION_LEASE)
+		return;
+	if (!secret_is_used(s) && !s->fetch) {
+		secret_lapse(s);
+		secret_arm(s);
+		return;
+	}
+	/* Not served any more, but by those who have it open. */
+	pthread_mutex_lock(&s->lock);
+	s->fresh_until_ms = 0;
+	s->lease_end_ns = 1;
+	pthread_mutex_unlock(&s->lock);
+	s->end_ms = s->replace_ms = 0;
+	free(s->note);
+	s->note = sentence(s, text);
+	kept_secret_drop(s);
+	if (!s->fetch)
+		fetch_start(s);
+}
+
+void secret_retry(struct secret *s, int64_t ms)
+{
+	int64_t at = clock_mono_ms() + ms;
+
+	if (s->fetch || !s->outage)
+		return;
+	s->backoff_ms = 0;
+	if (!s->due_ms || at < s->due_ms)
+		s->due_ms = at;
+	secret_arm(s);
 }
 
 static void secret_on_timer(void *arg)
@@ -686,8 +719,10 @@ static void secret_on_timer(void *arg)
 	if (s->resolver && s->end_ms && now >= s->end_ms)
 		secret_ended(s);
 	if (s->resolver && s->due_ms && now >= s->due_ms) {
+		bool unused = s->replace_ms && now >= s->replace_ms && !s->err && !secret_is_used(s);
+
 		s->due_ms = 0;
-		if (!s->fetch && s->resolver->watcher)
+		if (!s->fetch && s->resolver->watcher && !unused)
 			fetch_start(s);
 	}
 	if (s->resolver)
@@ -777,6 +812,17 @@ static int secret_key(struct buf *key, const struct provider_instance *p, struct
 	return buf_add_slice(key, id);
 }
 
+struct secret *resolver_find_secret(struct provider_instance *p, struct slice id)
+{
+	struct secret *s = NULL;
+	struct buf key;
+
+	if (secret_key(&key, p, id) == 0)
+		s = strmap_get(p->resolver->secrets, buf_slice(&key));
+	buf_free(&key);
+	return s;
+}
+
 int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct slice id, struct secret **ret)
 {
 	struct secret *s;
@@ -819,6 +865,8 @@ void resolver_drop_secret(struct secret *s)
 		free(s->fetch);
 		s->fetch = NULL;
 	}
+	if (s->provider->ops->release)
+		s->provider->ops->release(s->provider->self, slice_of(s->id, s->id_len));
 	set_polled(s, false);
 	secret_set_watches(s, &(struct watches){ .n = 0 });
 	kept_secret_drop(s);
@@ -831,7 +879,7 @@ void resolver_drop_secret(struct secret *s)
 
 /* ---- making and ending ---- */
 
-static int open_provider(struct provider_instance *p, const struct provider_env *env, struct report *report)
+static int open_provider(struct provider_instance *p, struct report *report)
 {
 	const struct provider_settings *ps = p->settings;
 	struct error err = ERROR_INIT;
@@ -842,7 +890,7 @@ static int open_provider(struct provider_instance *p, const struct provider_env 
 	p->ops = ps->class_name ? registry_find(ps->class_name) : NULL;
 	if (!p->ops)
 		return 0;
-	r = p->ops->open(env, ps->class_name, ps->params, &p->self, &param, &err);
+	r = p->ops->open(&p->env, ps->class_name, ps->params, &p->self, &param, &err);
 	if (r == 0)
 		return 0;
 	p->ops = NULL;
@@ -865,7 +913,6 @@ int resolver_new(const struct settings *settings, struct loop *loop, struct pool
 	r->settings = settings;
 	r->loop = loop;
 	r->watcher = watcher;
-	r->env = (struct provider_env){ .loop = loop, .pool = pool };
 	r->n_providers = settings->n_providers;
 	r->secrets = strmap_new();
 	if (!r->secrets)
@@ -873,9 +920,14 @@ int resolver_new(const struct settings *settings, struct loop *loop, struct pool
 	for (size_t i = 0; i < r->n_providers; i++) {
 		r->providers[i].resolver = r;
 		r->providers[i].settings = &settings->providers[i];
+		r->providers[i].env = (struct provider_env){
+			.loop = loop, .pool = pool, .watcher = watcher, .host = watcher ? &resolver_host : NULL,
+			.host_arg = &r->providers[i], .wait_ms = settings->wait_ms,
+			.http_connections = (unsigned)settings->http_connections, .http_env_proxy = settings->http_env_proxy,
+		};
 	}
 	for (size_t i = 0; i < r->n_providers && err != -ENOMEM; i++) {
-		int e = open_provider(&r->providers[i], &r->env, report);
+		int e = open_provider(&r->providers[i], report);
 
 		err = e ? e : err;
 	}
@@ -891,9 +943,11 @@ void resolver_free(struct resolver *r)
 {
 	if (!r)
 		return;
-	for (size_t i = 0; i < r->n_providers; i++)
+	for (size_t i = 0; i < r->n_providers; i++) {
 		if (r->providers[i].ops)
 			r->providers[i].ops->close(r->providers[i].self);
+		kept_state_done(&r->providers[i]);
+	}
 	strmap_free(r->secrets, NULL);
 	strmap_free(r->kept, NULL);
 	free(r);
@@ -905,6 +959,17 @@ struct secret *resolver_next_secret(struct resolver *r, size_t *pos)
 	void *value;
 
 	return strmap_next(r->secrets, pos, &key, &value) ? value : NULL;
+}
+
+bool provider_status(const struct provider_instance *p, struct provider_status *ret)
+{
+	struct provider_status status = { .address = NULL };
+
+	if (!p->ops || !p->ops->status)
+		return false;
+	p->ops->status(p->self, &status);
+	*ret = status;
+	return true;
 }
 
 size_t resolver_n_providers(const struct resolver *r)

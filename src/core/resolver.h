@@ -63,6 +63,9 @@ enum need {
  * comes later, not from within this call. At most one need of a binding at a time. */
 int binding_need(struct binding *b, enum need need, void (*done)(void *arg), void *arg);
 
+/* Has one of its secrets lapsed: did its lease end while nobody opened what refers to it? */
+bool binding_lapsed(const struct binding *b);
+
 enum resolution {
 	RESOLVED,
 	RESOLVED_STALE, /* last known value */
@@ -84,6 +87,8 @@ void resolver_refresh(struct secret *s, bool leases);
 struct secret *resolver_next_secret(struct resolver *r, size_t *pos);
 /* Is it in config.providers, with a class (be it one that we lack)? */
 bool resolver_has_provider(struct resolver *r, struct slice name);
+/* What it says of itself; false: it asks nobody. */
+bool provider_status(const struct provider_instance *p, struct provider_status *ret);
 size_t resolver_n_providers(const struct resolver *r);
 const struct provider_instance *resolver_provider(const struct resolver *r, size_t i);
 

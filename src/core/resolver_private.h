@@ -11,7 +11,6 @@ struct resolver {
 	const struct settings *settings;
 	struct loop *loop;
 	struct watcher *watcher; /* NULL: once */
-	struct provider_env env;
 	struct keep *keep;       /* NULL: none, or not yet */
 	struct strmap *kept;     /* records of a predecessor that nobody has claimed yet; NULL: none any more */
 	struct strmap *secrets;  /* "{provider}:{id}" → struct secret, one reference each */
@@ -71,6 +70,28 @@ void binding_secret_said(struct binding_secret *bs);
 int resolver_get_secret(struct resolver *r, struct provider_instance *p, struct slice id,
                         struct secret **ret);
 void resolver_drop_secret(struct secret *s);
+
+/* doubt.c. Must the result of a file be held back, and the file be read again a moment later? What was read while
+ * somebody wrote may be half of it; bad news is believed when it is told twice, with a moment between, of a file that
+ * has been left alone meanwhile. */
+bool secret_must_hold(struct secret *s, const struct fetch *f, const struct fetch_result *r);
+
+/* host.c: what providers ask of us. */
+extern const struct provider_host resolver_host;
+/* kept_state.c: what providers keep for a successor of theirs. Host's keep; done: frees the table, not the records. */
+int kept_state_put(struct provider_instance *p, struct slice name, struct slice data);
+int kept_state_restore(struct resolver *r); /* gives to each what its predecessor has left */
+void kept_state_done(struct provider_instance *p);
+/* Of how a provider is set: one of the same name that is set otherwise now may well be another one. */
+uint64_t kept_provider_hash(const struct provider_settings *p);
+
+/* For host.c: lease_ms and replace_ms as in fetch_result, state too. */
+void secret_move_lease(struct secret *s, int64_t lease_ms, int64_t replace_ms, struct slice state);
+/* The lease has ended: values are fetched anew if somebody has used them, else it lapses. */
+void secret_lease_gone(struct secret *s, const char *text);
+/* What an outage has failed is fetched in so many ms, unless that is to be sooner. */
+void secret_retry(struct secret *s, int64_t ms);
+struct secret *resolver_find_secret(struct provider_instance *p, struct slice id); /* NULL: there is none */
 
 /* kept_secret.c. Store: after a fetch that has brought or left values, all members being set. Restore: of a new
  * secret; true: it has a predecessor's values, and is to be scheduled. */

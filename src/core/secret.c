@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/secmem.h"
 
 struct secret *secret_new(struct provider_instance *provider, struct slice id)
 {
@@ -50,6 +51,7 @@ void secret_unref(struct secret *s)
 	free(s->wanted);
 	free(s->error);
 	free(s->note);
+	secmem_free(s->lease_state);
 	free(s->id);
 	free(s->key);
 	pthread_mutex_destroy(&s->lock);
@@ -105,6 +107,21 @@ static bool files_unchanged(struct secret *s, const struct secret_values *values
 	return true;
 }
 
+/* Under the lock. A successor must know it as well. */
+static void secret_use_locked(struct secret *s)
+{
+	s->used = true;
+	kept_secret_used(s);
+}
+
+void secret_use(struct secret *s)
+{
+	pthread_mutex_lock(&s->lock);
+	if (!s->used)
+		secret_use_locked(s);
+	pthread_mutex_unlock(&s->lock);
+}
+
 bool secret_is_fresh(struct secret *s, uint64_t generation)
 {
 	struct secret_values *values;
@@ -119,6 +136,8 @@ bool secret_is_fresh(struct secret *s, uint64_t generation)
 	by_files = s->rotation == ROTATION_FILES;
 	if (!by_files) {
 		fresh = clock_mono_ms() < s->fresh_until_ms;
+		if (fresh && s->rotation == ROTATION_LEASE && !s->used)
+			secret_use_locked(s);
 		pthread_mutex_unlock(&s->lock);
 		return fresh;
 	}

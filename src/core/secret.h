@@ -29,6 +29,8 @@ struct provider_instance {
 	const struct provider_settings *settings;
 	const struct provider_ops *ops; /* NULL: a class that we lack */
 	void *self;
+	struct provider_env env;
+	struct strmap *states;          /* what it has put into the keep: name → block; NULL: nothing yet */
 	size_t n_polled;                /* secrets that are polled: they share max.rps */
 	unsigned long fetches, errors;
 };
@@ -77,7 +79,9 @@ struct secret {
 	uint64_t generation;       /* moves whenever values change, or come or go */
 	enum secret_state state;
 	enum secret_rotation rotation;
-	int64_t fresh_until_ms;    /* of what has no files */
+	int64_t fresh_until_ms;    /* of what has no files; of a lease no later than it is to be replaced */
+	bool used;                 /* opened since it was fetched: a lease is replaced only then; any thread sets it */
+	struct kept_secret *kept;  /* its record in the keep, or NULL */
 	int64_t fetched_ns;        /* real; 0: never */
 	int64_t lease_end_ns;      /* real; 0: none */
 	struct watch **watches;    /* of its files */
@@ -87,7 +91,6 @@ struct secret {
 	struct resolver *resolver; /* NULL once it has been dropped */
 	char *key;                 /* in the resolver's table */
 	size_t key_len;
-	struct kept_secret *kept;  /* its record in the keep, or NULL */
 	struct secret_wanted *wanted; /* sorted by name */
 	size_t n_wanted;
 	bool wanted_grew;          /* since the last fetch began */
@@ -113,6 +116,10 @@ struct secret {
 	int64_t fetched_ms;        /* monotonic; 0: never */
 	int64_t attempt_ms;        /* when the last fetch began */
 	int64_t changed_ms;        /* first sign of a change not yet fetched, 0: none */
+	int64_t replace_ms;        /* a lease: when to fetch another, if it is used by then; 0: not known, or it has passed */
+	char *lease_state;         /* a lease: what the provider must know of it after us; secret memory */
+	size_t lease_state_len;
+	bool lapsed;               /* its lease ended while nobody used it: who refers to it becomes idle */
 	int64_t poll_ms;           /* effective, 0: not polled */
 	int64_t backoff_ms;
 	int err;                   /* of the last fetch */
@@ -129,6 +136,10 @@ void secret_unref(struct secret *s);          /* any thread; NULL allowed */
 
 /* Any thread, never blocks: may what was rendered at this generation be served without asking? */
 bool secret_is_fresh(struct secret *s, uint64_t generation);
+/* Somebody opens what refers to it. Any thread. */
+void secret_use(struct secret *s);
+/* kept_secret.c: the same in its record; under the secret's lock. One store. */
+void kept_secret_used(struct secret *s);
 /* There is a sign that a file has changed: the next open looks at them. */
 void secret_sign(struct secret *s);
 

@@ -130,6 +130,8 @@ struct fake {
 	bool outage, hang, oom, constant;
 	const char *text;
 	int64_t ttl_ms, lease_ms, delay_ms;
+	int64_t replace_ms;    /* with a lease; -1: 9/10 of it */
+	const char *state;     /* of a lease; NULL: none */
 	const char *pairs[16]; /* key, value, …, NULL */
 	unsigned fetches, cancels;
 	char fields[256];      /* of the last fetch */
@@ -143,6 +145,7 @@ struct fake_fetch {
 };
 
 static struct fake fakes[64];
+static char fake_log[4096];                 /* what it was called for, but fetches: "release one; …" */
 static size_t n_fakes;
 
 static inline struct fake *fake(const char *id)
@@ -151,7 +154,7 @@ static inline struct fake *fake(const char *id)
 		if (!strcmp(fakes[i].id, id))
 			return &fakes[i];
 	assert_true(n_fakes < 64);
-	fakes[n_fakes] = (struct fake){ .ttl_ms = -1, .lease_ms = -1 };
+	fakes[n_fakes] = (struct fake){ .ttl_ms = -1, .lease_ms = -1, .replace_ms = -1 };
 	(void)snprintf(fakes[n_fakes].id, sizeof(fakes[0].id), "%s", id);
 	return &fakes[n_fakes++];
 }
@@ -173,7 +176,8 @@ static inline void fake_answer(void *arg)
 	struct fake *fk = ff->fake;
 	struct fetch *f = ff->f;
 	struct fetch_result r = { .err = fk->err, .outage = fk->outage, .text = fk->text, .ttl_ms = fk->ttl_ms,
-	                          .lease_ms = fk->lease_ms, .constant = fk->constant };
+	                          .lease_ms = fk->lease_ms, .constant = fk->constant, .state = slice_str(fk->state),
+	                          .replace_ms = fk->replace_ms < 0 ? fk->lease_ms * 9 / 10 : fk->replace_ms };
 	struct secret_field fields[8];
 	size_t n = 0;
 
@@ -268,6 +272,34 @@ static inline void fake_close(void *self)
 		assert_null(fakes[i].flight);
 }
 
+static inline void fake_note(const char *what, struct slice a, struct slice b)
+{
+	size_t n = strlen(fake_log);
+
+	(void)snprintf(fake_log + n, sizeof(fake_log) - n, "%s %.*s%s%.*s; ", what, SLICE_FMT(a), b.len ? " " : "",
+	               SLICE_FMT(b));
+}
+
+static inline void fake_restore(void *self, struct slice name, struct slice data)
+{
+	(void)self;
+	fake_note("restore", name, data);
+}
+
+static inline int fake_adopt(void *self, struct slice id, struct slice state, int64_t lease_ms)
+{
+	(void)self;
+	assert_true(lease_ms > 0);
+	fake_note("adopt", id, state);
+	return slice_eq_str(state, "bad") ? -EINVAL : 0;
+}
+
+static inline void fake_release_secret(void *self, struct slice id)
+{
+	(void)self;
+	fake_note("release", id, slice_of(NULL, 0));
+}
+
 /* A fetch that hangs ends now. */
 static inline void fake_release(struct fake *fk)
 {
@@ -279,7 +311,8 @@ static inline void fake_release(struct fake *fk)
 static const char *const fake_classes[] = { NULL };
 static const struct provider_ops fake_ops = {
 	.name = "fake", .classes = fake_classes, .open = fake_open, .map = fake_map, .fetch = fake_fetch,
-	.cancel = fake_cancel, .close = fake_close,
+	.cancel = fake_cancel, .close = fake_close, .restore = fake_restore, .adopt = fake_adopt,
+	.release = fake_release_secret,
 };
 
 static inline void help_fake(void)

@@ -1,135 +1,7 @@
 /*
  * The resolver: when each secret is fetched, and what is served meanwhile.
  */
-#include "core-help.h"
-
-#include "core/resolver_private.h"
-
-static struct resolver *resolver;
-static struct watcher *watcher;
-static struct pool *pool;
-
-/* A connector's place: its config, its binding, and what it was told. */
-struct user {
-	char text[512];
-	struct config *config;
-	struct binding *b;
-	unsigned changed, done;
-	int64_t since_ms;
-	bool fetching; /* needs again in done */
-};
-
-static void user_changed(void *arg, int64_t since_ms)
-{
-	struct user *u = arg;
-
-	u->changed++;
-	u->since_ms = since_ms;
-}
-
-static void user_done(void *arg)
-{
-	struct user *u = arg;
-
-	u->done++;
-}
-
-static struct user *user_new(const char *text)
-{
-	struct user *u = calloc(1, sizeof(*u));
-	struct error err = ERROR_INIT;
-	unsigned line;
-
-	assert_non_null(u);
-	(void)snprintf(u->text, sizeof(u->text), "%s", text);
-	assert_int_equal(config_parse(slice_str(u->text), CONFIG_PROPERTIES, &u->config, &line, &err), 0);
-	assert_int_equal(resolver_bind(resolver, u->config, user_changed, u, &u->b), 0);
-	return u;
-}
-
-static void user_free(struct user *u)
-{
-	binding_free(u->b);
-	config_free(u->config);
-	free(u);
-}
-
-static int begin(struct user *u, enum need need)
-{
-	u->done = 0;
-	return binding_need(u->b, need, user_done, u);
-}
-
-static void need(struct user *u, enum need what)
-{
-	if (begin(u, what) == 1)
-		UNTIL(u->done);
-}
-
-static struct error why;
-
-static enum resolution what(struct user *u, size_t i, const char *value)
-{
-	struct slice v = { NULL, 0 };
-	enum resolution r;
-
-	why = (struct error)ERROR_INIT;
-	r = binding_resolve(u->b, i, &v, &why);
-	if (r == RESOLVED || r == RESOLVED_STALE) {
-		if (!slice_eq_str(v, value))
-			fail_msg("\"%.*s\" and not \"%s\"", SLICE_FMT(v), value);
-	}
-	return r;
-}
-
-static void assert_broken(struct user *u, size_t i, int code, const char *text)
-{
-	assert_int_equal(what(u, i, NULL), BROKEN);
-	if (why.code != code || !strstr(why.text, text))
-		fail_msg("%s: %s", strerror(why.code), why.text);
-}
-
-static void make_resolver(bool watching)
-{
-	struct report report = REPORT_INIT;
-
-	assert_int_equal(resolver_new(&settings, loop, pool, watching ? watcher : NULL, &resolver, &report), 0);
-	assert_int_equal(report.len, 0);
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	help_loop_new();
-	help_settings();
-	help_fake();
-	help_dir();
-	assert_int_equal(pool_new(loop, &pool), 0);
-	assert_int_equal(watcher_new(loop, pool, &watcher), 0);
-	make_resolver(true);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	size_t pos = 0;
-
-	(void)state;
-	assert_null(resolver_next_secret(resolver, &pos)); /* none is kept that nobody uses */
-	resolver_free(resolver);
-	watcher_free(watcher);
-	pool_free(pool);
-	help_loop_free();
-	help_settings_done();
-	help_dir_done();
-	return 0;
-}
-
-static void again(void)
-{
-	resolver_free(resolver);
-	make_resolver(true);
-}
+#include "core-user.h"
 
 /* ---- what is fetched ---- */
 
@@ -313,40 +185,6 @@ static void test_constant(void **state)
 	resolver_refresh(binding_secret(u->b, 0), true);
 	run_for(20);
 	assert_int_equal(fk->fetches, 1);
-	user_free(u);
-}
-
-/* ---- leases ---- */
-
-static void test_lease(void **state)
-{
-	struct fake *fk = fake("one");
-	struct user *u = user_new("x=${fake:one:a}\n");
-	struct secret *s = binding_secret(u->b, 0);
-
-	(void)state;
-	fk->lease_ms = 400;
-	fake_set(fk, "a", "1");
-	need(u, NEED_FRESH);
-	assert_true(s->lease_end_ns > 0);
-	run_for(100); /* longer than fresh.ms */
-	assert_int_equal(begin(u, NEED_FRESH), 0);
-	resolver_refresh(s, false);
-	run_for(20);
-	assert_int_equal(fk->fetches, 1); /* never re-read to look */
-	resolver_refresh(s, true);
-	UNTIL(fk->fetches == 2 && !fk->flight);
-	/* the store fails: the values are served until the lease ends, not longer */
-	fk->err = ECONNREFUSED;
-	fk->outage = true;
-	UNTIL(s->state == SECRET_STALE);
-	assert_int_equal(what(u, 0, "1"), RESOLVED_STALE);
-	UNTIL(s->state == SECRET_FAILED);
-	assert_broken(u, 0, EKEYEXPIRED, "fake: one: the lease has ended and no new one could be had: fake: it says no");
-	assert_int_equal(begin(u, NEED_FRESH), 0);
-	fk->err = 0;
-	UNTIL(s->state == SECRET_OK);
-	assert_int_equal(what(u, 0, "1"), RESOLVED);
 	user_free(u);
 }
 
@@ -873,7 +711,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_single_flight), T(test_union), T(test_grown), T(test_grown_in_flight), T(test_fresh),
-		T(test_poll), T(test_poll_is_stretched), T(test_ttl), T(test_constant), T(test_lease),
+		T(test_poll), T(test_poll_is_stretched), T(test_ttl), T(test_constant),
 		T(test_failure), T(test_outage), T(test_outage_for_ever_or_never), T(test_refusal),
 		T(test_deadline), T(test_cancel), T(test_held), T(test_no_memory_in_provider),
 		T(test_references), T(test_refresh), T(test_two_instances), T(test_bad_param), T(test_once),
