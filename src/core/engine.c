@@ -154,6 +154,17 @@ void engine_reads(struct engine *e, void (*add)(void *arg, const char *path), vo
 	}
 }
 
+bool engine_network(const struct engine *e)
+{
+	for (size_t i = 0; i < resolver_n_providers(e->resolver); i++) {
+		const struct provider_instance *p = resolver_provider(e->resolver, i);
+
+		if (p->ops && p->ops->network)
+			return true;
+	}
+	return false;
+}
+
 /* ---- names ---- */
 
 struct connector *engine_find(struct engine *e, const char *name, struct error *ret_err)
@@ -190,7 +201,7 @@ static void refresh_connector(struct connector *conn)
 	connector_queue_announce(conn, clock_mono_ms() - conn->catalog->engine->settings->settle_ms);
 }
 
-int engine_refresh(struct engine *e, const char *name)
+int engine_refresh(struct engine *e, const char *name, bool leases)
 {
 	struct connector *conn;
 	struct listing *all;
@@ -202,7 +213,7 @@ int engine_refresh(struct engine *e, const char *name)
 		if (!conn)
 			return -ENOENT;
 		for (size_t i = 0; conn->binding && i < binding_n_secrets(conn->binding); i++)
-			resolver_refresh(binding_secret(conn->binding, i), false);
+			resolver_refresh(binding_secret(conn->binding, i), leases);
 		refresh_connector(conn);
 		connector_unref(conn);
 		return 0;
@@ -211,7 +222,7 @@ int engine_refresh(struct engine *e, const char *name)
 	if (!all)
 		return -ENOMEM;
 	while ((s = resolver_next_secret(e->resolver, &pos))) /* each once, whatever the number of its users */
-		resolver_refresh(s, false);
+		resolver_refresh(s, leases);
 	for (size_t i = 0; i < all->len; i++)
 		if (all->items[i]->active)
 			refresh_connector(all->items[i]);

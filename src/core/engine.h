@@ -59,6 +59,9 @@ struct stats *engine_stats(struct engine *e);                  /* any thread */
  * and the providers. Before engine_start. */
 void engine_reads(struct engine *e, void (*add)(void *arg, const char *path), void *arg);
 
+/* Does a provider make connections? */
+bool engine_network(const struct engine *e);
+
 /* What keeps a fault of the worker's from doing harm, for the status. */
 struct engine_protection {
 	const char *name;
@@ -84,9 +87,9 @@ int engine_status_json(struct engine *e, struct buf *out);
 int engine_metrics(struct engine *e, struct buf *out);
 
 /* Fetches anew now what the connector (or "*": every connector that has been opened) refers to,
- * file-backed and polled; -ENOENT: no such connector (name as the mount shows it, or without its
- * suffix). The result shows in the status. */
-int engine_refresh(struct engine *e, const char *name);
+ * file-backed and polled, leased only with leases; -ENOENT: no such connector (name as the mount shows it, or without
+ * its suffix). The result shows in the status. */
+int engine_refresh(struct engine *e, const char *name, bool leases);
 
 /* `check`: looks at every stored config (online: resolves all its references as well), puts all
  * that is wrong into report (files as the mount names them), calls progress after each (NULL

@@ -241,6 +241,16 @@ static int parse_sandbox(struct loader *l, const struct key_def *def, const stru
 	return 0;
 }
 
+static int parse_proxy(struct loader *l, const struct key_def *def, const struct entry *e, const char *value,
+                       void *base)
+{
+	if (strcmp(value, "none") == 0 || strcmp(value, "environment") == 0)
+		*(bool *)field(base, def->offset) = strcmp(value, "environment") == 0;
+	else
+		bad(l, e, "'%s' is neither none nor environment", value);
+	return 0;
+}
+
 static int parse_level(struct loader *l, const struct key_def *def, const struct entry *e, const char *value,
                        void *base)
 {
@@ -433,6 +443,8 @@ static const struct key_def own_keys[] = {
 	{ "stale.ms", parse_number, IN(refresh.stale_ms), 0, -1, MS_MAX, "milliseconds" },
 	{ "max.rps", parse_number, IN(refresh.max_rps), 0, 1, 1000000, "requests a second" },
 	{ "wait.ms", parse_number, IN(wait_ms), 0, 1, 3600000, "milliseconds" },
+	{ "http.connections", parse_number, IN(http_connections), 0, 1, 1024, "connections" },
+	{ "http.proxy", parse_proxy, IN(http_env_proxy), 0, 0, 0, NULL },
 	{ "warm", parse_bool, IN(warm), 0, 0, 0, NULL },
 	{ "settle.ms", parse_number, IN(settle_ms), 0, 0, 60000, "milliseconds" },
 	{ "unresolved", parse_unresolved, IN(unresolved_keep), 0, 0, 0, NULL },
@@ -888,6 +900,7 @@ static struct settings *new_settings(const char *source)
 		.refresh = { .fresh_ms = 30000, .poll_ms = 30000, .stale_ms = 86400000, .max_rps = 100 },
 		.mode = 0400,
 		.wait_ms = 10000,
+		.http_connections = 16,
 		.settle_ms = 20,
 		.notify = NOTIFY_MODIFY | NOTIFY_ATTRIB,
 		.lock = SECMEM_LOCK_TRY,

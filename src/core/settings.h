@@ -52,6 +52,8 @@ struct settings {
 	bool owner_set, group_set;
 	mode_t mode;     /* 0400; read bits only: others are an error */
 	int64_t wait_ms, settle_ms;
+	int64_t http_connections; /* at most to one secret store at a time */
+	bool http_env_proxy; /* http_proxy and its relatives of the environment hold; else there is no proxy */
 	bool warm;
 	bool unresolved_keep;
 	unsigned notify; /* enum notify_events; 0: "none" */

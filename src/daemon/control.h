@@ -22,6 +22,7 @@ enum control_op {
 	CONTROL_NOTIFIER_LOST, /* the notifier hung up or is stuck: another one, please */
 	CONTROL_KEEP_GREW,  /* to so many bytes */
 	CONTROL_ALIVE,      /* the event loop turns; every CONTROL_ALIVE_MS */
+	CONTROL_OUTDATED,   /* its sandbox keeps it from what it needs by now: a successor, please, as by a reload */
 };
 
 enum {

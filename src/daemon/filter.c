@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stddef.h>
@@ -15,6 +17,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -74,6 +77,12 @@ static const int worker_calls[] = {
 	SCMP_SYS(getrusage), SCMP_SYS(getrandom), SCMP_SYS(uname), SCMP_SYS(sysinfo), SCMP_SYS(times),
 };
 
+/* Of a worker that makes connections, and asks for names. It listens to nothing. */
+static const int network_calls[] = {
+	SCMP_SYS(connect), SCMP_SYS(setsockopt), SCMP_SYS(getsockname), SCMP_SYS(getpeername), SCMP_SYS(bind),
+	SCMP_SYS(sendmmsg), SCMP_SYS(recvmmsg),
+};
+
 /* A call that is allowed where what the mask leaves of an argument is the value. */
 struct condition {
 	int call;
@@ -83,6 +92,7 @@ struct condition {
 
 /* Compared as the kernel takes them: as 32 bits. */
 #define ALL_BITS UINT32_MAX
+#define TYPE_BITS (ALL_BITS & ~(uint64_t)(SOCK_CLOEXEC | SOCK_NONBLOCK)) /* of a socket */
 
 static const struct condition worker_conditions[] = {
 	{ SCMP_SYS(openat), 2, WRITING_FLAGS, O_RDONLY },
@@ -102,6 +112,26 @@ static const struct condition worker_conditions[] = {
 	/* Threads of ours, no processes. */
 	{ SCMP_SYS(clone), 0, ALL_NAMESPACES | CLONE_VM | CLONE_SIGHAND | CLONE_THREAD,
 	  CLONE_VM | CLONE_SIGHAND | CLONE_THREAD },
+};
+
+static const struct condition network_conditions[] = {
+	{ SCMP_SYS(socketpair), 0, ALL_BITS, AF_UNIX },
+	/* if_nametoindex, of a name server or an address with a scope: fe80::1%eth0 */
+	{ SCMP_SYS(ioctl), 1, ALL_BITS, SIOCGIFINDEX },
+	{ SCMP_SYS(ioctl), 1, ALL_BITS, SIOCGIFNAME },
+};
+
+/* What sockets there may be: what the mask leaves of the last argument is the value. */
+static const struct socket_kind {
+	int domain;
+	unsigned arg;
+	uint64_t mask, value;
+} socket_kinds[] = {
+	{ AF_INET, 1, TYPE_BITS, SOCK_STREAM }, { AF_INET, 1, TYPE_BITS, SOCK_DGRAM },
+	{ AF_INET6, 1, TYPE_BITS, SOCK_STREAM }, { AF_INET6, 1, TYPE_BITS, SOCK_DGRAM },
+	{ AF_UNIX, 1, TYPE_BITS, SOCK_STREAM }, { AF_UNIX, 1, TYPE_BITS, SOCK_DGRAM },
+	/* The name service asks which addresses this machine has. */
+	{ AF_NETLINK, 2, ALL_BITS, NETLINK_ROUTE },
 };
 
 static const struct condition notifier_conditions[] = {
@@ -136,13 +166,31 @@ static int allow_own_signals(scmp_filter_ctx ctx)
 	                        SCMP_CMP64(0, SCMP_CMP_MASKED_EQ, ALL_BITS, (uint64_t)getpid()));
 }
 
-static int worker_rules(scmp_filter_ctx ctx, bool read_only)
+static int network_rules(scmp_filter_ctx ctx)
+{
+	int err = allow_calls(ctx, network_calls, sizeof(network_calls) / sizeof(network_calls[0]));
+
+	if (!err)
+		err = allow_conditions(ctx, network_conditions, sizeof(network_conditions) / sizeof(network_conditions[0]));
+	for (size_t i = 0; i < sizeof(socket_kinds) / sizeof(socket_kinds[0]) && !err; i++) {
+		const struct socket_kind *k = &socket_kinds[i];
+
+		err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
+		                       SCMP_CMP64(0, SCMP_CMP_MASKED_EQ, ALL_BITS, (uint64_t)k->domain),
+		                       SCMP_CMP64(k->arg, SCMP_CMP_MASKED_EQ, k->mask, k->value));
+	}
+	return err;
+}
+
+static int worker_rules(scmp_filter_ctx ctx, bool read_only, bool network)
 {
 	int err = allow_calls(ctx, worker_calls, sizeof(worker_calls) / sizeof(worker_calls[0]));
 
 	if (!err)
 		err = allow_conditions(ctx, worker_conditions,
 		                       sizeof(worker_conditions) / sizeof(worker_conditions[0]));
+	if (!err && network)
+		err = network_rules(ctx);
 	/* No code comes in: what would load a library late fails, and goes without. */
 	if (!err)
 		err = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(mmap), 1,
@@ -178,14 +226,14 @@ static int load(scmp_filter_ctx ctx)
 	return err ? err : seccomp_load(ctx);
 }
 
-int filter_worker(bool read_only)
+int filter_worker(bool read_only, bool network)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int err;
 
 	if (!ctx)
 		return -ENOMEM;
-	err = worker_rules(ctx, read_only);
+	err = worker_rules(ctx, read_only, network);
 	if (!err)
 		err = load(ctx);
 	seccomp_release(ctx);

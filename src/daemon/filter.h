@@ -9,12 +9,12 @@
 
 /*
  * All that libc, libfuse, libevent and we do in the worker: files are opened for reading only, threads and no
- * processes are started, no socket is made. read_only: Landlock keeps openat2 from writing, whose flags
- * a filter can't see; where it does not, openat2 is answered with ENOSYS.
+ * processes are started, no socket is made unless network says so. read_only: Landlock keeps openat2 from writing,
+ * whose flags a filter can't see; where it does not, openat2 is answered with ENOSYS.
  *
  * For all threads of the process. 0 or -errno (-ENOSYS, -EINVAL: the kernel has no filters).
  */
-int filter_worker(bool read_only);
+int filter_worker(bool read_only, bool network);
 /* Touching, making and unlinking names by path, and the socket. Allocates before, and never after. */
 int filter_notifier(void);
 

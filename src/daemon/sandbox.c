@@ -23,6 +23,9 @@
 
 enum { SYMLINKS_MAX = 40 }; /* as the kernel */
 
+#define ETC "/etc/"
+#define RESOLV_CONF ETC "resolv.conf"
+
 #if defined(WITH_SANITIZERS)
 static const char *const seccomp_left_out = "this build has sanitizers, which need other system calls";
 #elif defined(WITH_COVERAGE)
@@ -273,6 +276,51 @@ int sandbox_allow(struct sandbox *s, const char *path)
 	return allow(s, path, 0);
 }
 
+/* What the file leads to: itself where that lies in /etc, which is not for us, else the directory that it lies in. */
+static int allow_file(struct sandbox *s, const char *path)
+{
+	char real[PATH_MAX];
+	int fd;
+
+	if (!realpath(path, real))
+		return 0;
+	if (strncmp(real, ETC, strlen(ETC)) != 0 || strchr(real + strlen(ETC), '/'))
+		return sandbox_allow(s, real);
+	fd = open(real, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? 0 : add_directory(s, fd);
+}
+
+static bool readable(const char *path, int *ret_errno)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	*ret_errno = errno;
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+int sandbox_allow_network(struct sandbox *s)
+{
+	static const char *const files[] = {
+		RESOLV_CONF, ETC "hosts", ETC "host.conf", ETC "nsswitch.conf", ETC "gai.conf", ETC "services",
+	};
+	int err = 0, why;
+
+	s->network = true;
+	s->names = readable(RESOLV_CONF, &why);
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]) && !err; i++)
+		err = allow_file(s, files[i]);
+	return err;
+}
+
+bool sandbox_is_outdated(const struct sandbox *s)
+{
+	int why;
+
+	return s->names && !readable(RESOLV_CONF, &why) && why == EACCES;
+}
+
 /* ---- Landlock --------------------------------------------------------------------------- */
 
 /* As of ABI 6; the headers of the distribution may be older. */
@@ -284,7 +332,7 @@ struct ruleset {
 
 enum {
 	READING = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
-	NET_BIND_AND_CONNECT = 3, /* TCP */
+	NET_BIND = 1, NET_CONNECT = 2, /* TCP */
 	SCOPE_SIGNALS_AND_ABSTRACT = 3,
 };
 
@@ -304,14 +352,14 @@ static struct ruleset all_rights(int abi)
 
 	return (struct ruleset){
 		.fs = (UINT64_C(1) << n) - 1,
-		.net = abi >= 4 ? NET_BIND_AND_CONNECT : 0,
+		.net = abi >= 4 ? NET_BIND | NET_CONNECT : 0,
 		.scoped = abi >= 6 ? SCOPE_SIGNALS_AND_ABSTRACT : 0,
 	};
 }
 
 /* Withholds all but what free has, for good; reading is left below the dirs. A directory that the kernel
  * takes no rule for is left out. 0 or -errno. */
-static int enter_landlock(int abi, uint64_t free_rights, const int *dirs, size_t n)
+static int enter_landlock(int abi, uint64_t free_rights, bool connect, const int *dirs, size_t n)
 {
 	struct ruleset all = all_rights(abi);
 	size_t size = abi >= 6 ? sizeof(all) : abi >= 4 ? offsetof(struct ruleset, scoped) :
@@ -319,12 +367,17 @@ static int enter_landlock(int abi, uint64_t free_rights, const int *dirs, size_t
 	int fd, err = 0;
 
 	all.fs &= ~free_rights;
+	if (connect)
+		all.net &= ~(uint64_t)NET_CONNECT;
 	fd = (int)syscall(SYS_landlock_create_ruleset, &all, size, 0);
 	if (fd < 0)
 		return -errno;
 	for (size_t i = 0; i < n; i++) {
 		struct landlock_path_beneath_attr rule = { .allowed_access = READING, .parent_fd = dirs[i] };
+		struct stat st;
 
+		if (fstat(dirs[i], &st) == 0 && !S_ISDIR(st.st_mode))
+			rule.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE;
 		(void)!syscall(SYS_landlock_add_rule, fd, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
 	}
 	if (syscall(SYS_landlock_restrict_self, fd, 0) != 0)
@@ -348,8 +401,7 @@ static const char *landlock_why(int err)
 
 /* What programs read in general: messages, time zones, libraries; and of ourselves where descriptors and mounts
  * are. Not /proc/self, whose directory is another one when the kernel has forgotten it meanwhile; of other
- * processes Landlock shows nothing but what all may see. Not /etc, which has the hashes of passwords beside what
- * the resolver and TLS read: with the first provider of the network it has to be allowed. */
+ * processes Landlock shows nothing but what all may see. Not /etc, which has the hashes of passwords as well. */
 static int allow_common(struct sandbox *s)
 {
 	static const char *const common[] = { "/usr", "/proc", "/sys/devices/system/cpu" };
@@ -371,7 +423,7 @@ static void load_late(void)
 /* abi: as landlock_abi() has it; free_rights: as enter_landlock. */
 static void enter_files(struct sandbox *s, int abi, uint64_t free_rights)
 {
-	int err = abi < 0 ? abi : enter_landlock(abi, free_rights, s->dirs, s->n_dirs);
+	int err = abi < 0 ? abi : enter_landlock(abi, free_rights, s->network, s->dirs, s->n_dirs);
 
 	if (err)
 		tell(s, SANDBOX_FILES, landlock_why(err));
@@ -381,6 +433,11 @@ static void enter_files(struct sandbox *s, int abi, uint64_t free_rights)
 		tell(s, SANDBOX_FILES, NULL);
 	s->causes[SANDBOX_FILES] = !err && s->everywhere ? SANDBOX_SETTINGS : LANDLOCK_LEFT_OUT ? SANDBOX_BUILD :
 	                           SANDBOX_KERNEL;
+	if (s->network) {
+		s->causes[SANDBOX_NETWORK] = SANDBOX_SETTINGS;
+		tell(s, SANDBOX_NETWORK, "a provider makes connections");
+		return;
+	}
 	s->causes[SANDBOX_NETWORK] = LANDLOCK_LEFT_OUT ? SANDBOX_BUILD : SANDBOX_KERNEL;
 	tell(s, SANDBOX_NETWORK, err ? landlock_why(err) : abi < 4 ?
 	     "not confined: Landlock of this kernel knows files only" : NULL);
@@ -399,7 +456,7 @@ static void tell_filter(struct sandbox *s, int err)
 	s->causes[SANDBOX_SECCOMP] = seccomp_left_out ? SANDBOX_BUILD : SANDBOX_KERNEL;
 	tell(s, SANDBOX_SECCOMP, seccomp_left_out ? seccomp_left_out : !err ? NULL : err == -ENOSYS || err == -EINVAL ?
 	     "this kernel has no seccomp filters" : strerror(-err));
-	if (!s->lacks[SANDBOX_SECCOMP][0])
+	if (!s->lacks[SANDBOX_SECCOMP][0] && !s->network)
 		tell(s, SANDBOX_NETWORK, NULL); /* no socket at all */
 }
 
@@ -429,7 +486,7 @@ int sandbox_enter(struct sandbox *s, bool require, struct error *ret_err)
 	sandbox_done(s); /* descriptors of directories are a way out of a sandbox */
 	look_at_dumpable(s);
 	if (!seccomp_left_out)
-		err = filter_worker(s->causes[SANDBOX_FILES] == SANDBOX_SETTINGS || !s->lacks[SANDBOX_FILES][0]);
+		err = filter_worker(s->causes[SANDBOX_FILES] == SANDBOX_SETTINGS || !s->lacks[SANDBOX_FILES][0], s->network);
 	if (err == -ENOMEM)
 		return error_set(ret_err, ENOMEM, "out of memory");
 	tell_filter(s, err);

@@ -5,7 +5,8 @@
  *   capabilities   none but CAP_IPC_LOCK, where the process had that
  *   no_new_privs   no set-uid program gives back what was dropped
  *   Landlock       reads below the directories that the settings name, and no other file; writes, makes,
- *                  removes and executes nothing; opens no TCP connection; signals and traces nobody outside
+ *                  removes and executes nothing; opens no TCP connection, unless a provider does; signals and traces
+ *                  nobody outside
  *   seccomp        an allow list of system calls (filter.h); the process is killed by any other
  *
  * The order in the worker: sandbox_init, settings, user, sandbox_drop_capabilities, all that has to be
@@ -49,7 +50,9 @@ struct sandbox {
 	char lacks[SANDBOX_PARTS][SANDBOX_WHY_SIZE]; /* "": in force; else why not */
 	enum sandbox_cause causes[SANDBOX_PARTS];
 	bool everywhere;                             /* "/" is allowed */
-	int *dirs;                                   /* O_PATH descriptors */
+	bool network;                                /* connections may be made */
+	bool names;                                  /* resolv.conf could be read before */
+	int *dirs;                                   /* O_PATH descriptors, of files too */
 	size_t n_dirs;
 };
 
@@ -75,6 +78,21 @@ int sandbox_drop_capabilities(struct sandbox *s);
  * our own mount. Blocks as the path's file systems do. 0, -ENOMEM or -E2BIG; what can't be opened is left out.
  */
 int sandbox_allow(struct sandbox *s, const char *path);
+
+/*
+ * Connections may be made later (TCP, UDP for the name service, Unix sockets; nothing is listened to), and what the
+ * name service reads of /etc may be read. Where that leads to a file in /etc itself, as a rule on the file, since
+ * there lie the hashes of passwords too; where a symlink leads elsewhere (systemd-resolved's /run/systemd/resolve),
+ * to the directory. 0, -ENOMEM or -E2BIG.
+ */
+int sandbox_allow_network(struct sandbox *s);
+
+/*
+ * A rule on a file ends with the first rename over it, as NetworkManager and DHCP clients make it; then libc takes
+ * resolv.conf for empty, and asks for names at 127.0.0.1. True: this has happened, and only a successor, with a rule
+ * on the new file, can read it. In the sandbox; opens the file.
+ */
+bool sandbox_is_outdated(const struct sandbox *s);
 
 /*
  * Enters Landlock and seccomp, as they are to be for the worker; what programs in general read is

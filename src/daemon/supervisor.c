@@ -237,6 +237,10 @@ static void on_message(struct supervisor *s)
 		case CONTROL_KEEP_GREW:
 			keep_hold(s, m.bytes);
 			break;
+		case CONTROL_OUTDATED:
+			if (s->phase == SERVING)
+				reload_begin(s);
+			break;
 		default:
 			break;
 		}

@@ -37,6 +37,7 @@
 enum {
 	STOP_WAIT_MS = 200, /* for the session to end by the unmount, before it is cut off */
 	STUCK_S = 2,        /* then SIGALRM ends what hangs on the way out */
+	OUTDATED_AGAIN_MS = 300000,
 	GREETING_MS = 5000, /* for a notifier to say that it is confined, where that is required */
 };
 
@@ -61,6 +62,7 @@ struct worker {
 	int keep_fd, journal_fd;
 	struct keep *keep;
 	struct loop_timer *alive;
+	int64_t outdated_again_ms;                /* when to look again whether the sandbox is outdated */
 	struct sandbox sandbox, notifier_sandbox; /* the notifier's: what it says that it lacks */
 	struct engine_protection protections[SANDBOX_PARTS], notifier_protections[SANDBOX_PARTS];
 	int null;         /* /dev/null, for role_detach_stdio_to */
@@ -496,12 +498,26 @@ static void take_fd(int *to, int fd)
 	*to = fd;
 }
 
+/* Again after a while, should the reload have failed. */
+static void look_at_sandbox(struct worker *w)
+{
+	struct control_message m = { .op = CONTROL_OUTDATED };
+	int64_t now = clock_mono_ms();
+
+	if (!w->serves || now < w->outdated_again_ms || !sandbox_is_outdated(&w->sandbox))
+		return;
+	w->outdated_again_ms = now + OUTDATED_AGAIN_MS;
+	log_info("another resolv.conf has come, which this worker may not read: reloading", NULL);
+	control_send(ROLE_SOCKET, &m, -1);
+}
+
 static void say_alive(void *arg)
 {
 	struct worker *w = arg;
 	struct control_message m = { .op = CONTROL_ALIVE };
 
 	control_send(ROLE_SOCKET, &m, -1);
+	look_at_sandbox(w);
 	loop_timer_set(w->alive, CONTROL_ALIVE_MS);
 }
 
@@ -602,6 +618,8 @@ static int confine(struct worker *w)
 	if (w->detach)
 		w->null = role_open_null();
 	engine_reads(w->engine, allow_path, w);
+	if (engine_network(w->engine) && sandbox_allow_network(s) != 0)
+		return fail(w, 2, "out of memory");
 	if (sandbox_enter(s, w->settings->sandbox_required, &err) != 0)
 		return fail(w, 2, "connectfs.sandbox%s: %s", w->settings->sandbox_required ? "=require" : "",
 		            err.text);

@@ -97,6 +97,10 @@ static const struct bad {
 	{ STORE "connectfs.stale.ms=-2\n",
 	  "c.properties:2: connectfs.stale.ms: '-2' is not a whole number of milliseconds from 0 to "
 	  "315360000000, or -1 for ever\n" },
+	{ STORE "connectfs.http.connections=0\n",
+	  "c.properties:2: connectfs.http.connections: '0' is not a whole number of connections from 1 to 1024\n" },
+	{ STORE "connectfs.http.proxy=yes\n",
+	  "c.properties:2: connectfs.http.proxy: 'yes' is neither none nor environment\n" },
 	{ STORE "connectfs.wait.ms=99999999999999999999\n",
 	  "c.properties:2: connectfs.wait.ms: '99999999999999999999' is not a whole number of milliseconds "
 	  "from "
@@ -219,6 +223,8 @@ static void test_defaults(void **state)
 	assert_int_equal(s->refresh.max_rps, 100);
 	assert_int_equal(s->mode, 0400);
 	assert_int_equal(s->wait_ms, 10000);
+	assert_int_equal(s->http_connections, 16);
+	assert_false(s->http_env_proxy);
 	assert_int_equal(s->settle_ms, 20);
 	assert_false(s->warm || s->unresolved_keep || s->owner_set || s->group_set || s->run_user_set);
 	assert_int_equal(s->notify, NOTIFY_MODIFY | NOTIFY_ATTRIB);
@@ -239,7 +245,7 @@ static void test_all_keys(void **state)
 	           "connectfs.owner=root\nconnectfs.group=12\nconnectfs.mode=nonsense\nconnectfs.mode= "
 	           "0440 \n"
 	           "connectfs.fresh.ms=0\nconnectfs.poll.ms=100\nconnectfs.max.rps=5\nconnectfs.stale.ms=-1\n"
-	           "connectfs.wait.ms=1\nconnectfs.warm=TRUE\nconnectfs.settle.ms=0\n"
+	           "connectfs.wait.ms=1\nconnectfs.http.connections=3\nconnectfs.http.proxy=environment\nconnectfs.warm=TRUE\nconnectfs.settle.ms=0\n"
 	           "connectfs.unresolved=keep\n"
 	           "connectfs.notify=attrib\nconnectfs.memory.lock=require\nconnectfs.run.user=0\n"
 	           "connectfs.sandbox=require\n"
@@ -257,6 +263,8 @@ static void test_all_keys(void **state)
 	assert_int_equal(s->refresh.max_rps, 5);
 	assert_int_equal(s->refresh.stale_ms, -1);
 	assert_int_equal(s->wait_ms, 1);
+	assert_int_equal(s->http_connections, 3);
+	assert_true(s->http_env_proxy);
 	assert_int_equal(s->settle_ms, 0);
 	assert_true(s->warm && s->unresolved_keep);
 	assert_int_equal(s->notify, NOTIFY_ATTRIB);
@@ -284,7 +292,7 @@ static void test_providers(void **state)
 	assert_string_equal(text,
 	        "c.properties:7: config.providers.b.class: warning: there is no provider "
 	        "'com.example.Other' in this "
-	        "version, so connectors that refer to 'b' will fail; there are: file, directory, env\n"
+	        "version, so connectors that refer to 'b' will fail; there are: file, directory, env, vault\n"
 	        "c.properties:2: config.providers: warning: provider 'c' has no class, so references to it "
 	        "stay as "
 	        "they are, as in Kafka; set config.providers.c.class\n"

@@ -17,10 +17,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/netlink.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -59,6 +66,15 @@ static void put(const char *name)
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, "x", 1), 1);
 	close(fd);
+}
+
+static int copy(const char *text, const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
+
+	close(fd);
+	return n == (ssize_t)strlen(text) ? 0 : -1;
 }
 
 static int set_up(void **state)
@@ -336,6 +352,219 @@ static void test_living(void **state)
 	assert_int_equal(in_child(living), 0);
 }
 
+/* ---- the network ---- */
+
+static int listener(struct sockaddr_in *ret)
+{
+	socklen_t len = sizeof(*ret);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*ret = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	return bind(fd, (struct sockaddr *)ret, len) == 0 && listen(fd, 1) == 0 &&
+	       getsockname(fd, (struct sockaddr *)ret, &len) == 0 ? fd : -1;
+}
+
+/* What is connected to; 0 or an errno. */
+static int connects(const struct sockaddr_in *to)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), err = 0;
+
+	if (fd < 0)
+		return errno;
+	if (connect(fd, (const struct sockaddr *)to, sizeof(*to)) != 0)
+		err = errno;
+	close(fd);
+	return err;
+}
+
+static int listens_at_path(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	return bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(fd, 1) == 0 ? fd : -1;
+}
+
+static int connects_to_path(const char *path)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), err;
+
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+	err = connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 ? 0 : errno;
+	close(fd);
+	return err;
+}
+
+/* A worker whose provider makes connections: names and connections, and of /etc no more than that takes. */
+static int connected(void)
+{
+	struct sockaddr_in at_peer;
+	struct addrinfo *found = NULL;
+	int peer = listener(&at_peer), server;
+
+	CHECK(peer >= 0 && listens_at_path(at("socket")) >= 0);
+	CHECK(sandbox_allow_network(&sandbox) == 0);
+	enter();
+	CHECK(connects(&at_peer) == 0);
+	CHECK(getaddrinfo("localhost", "80", NULL, &found) == 0 && found);
+	freeaddrinfo(found);
+	CHECK(reads("/etc/hosts") == 0);
+	CHECK(reads("/etc/passwd") == EACCES);
+	CHECK(reads("/etc/shadow") == EACCES);
+	CHECK(reads("/etc") == EACCES && reads("/etc/ssl/openssl.cnf") != 0);
+	CHECK(!sandbox_is_outdated(&sandbox));
+	CHECK(connects_to_path(at("socket")) == 0);
+	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, (int[2]){ 0 }) == 0);
+	CHECK(if_nametoindex("lo") == 1);
+	CHECK(strcmp(sandbox.lacks[SANDBOX_NETWORK], "a provider makes connections") == 0);
+	CHECK(SANDBOX_PARTS == 6 && sandbox.lacks[SANDBOX_FILES][0] == '\0');
+	CHECK(sandbox_require(&sandbox, NULL) == 0 || !HAS_SECCOMP);
+	/* it serves nobody */
+	if (HAS_SECCOMP) {
+		server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		listen(server, 1);
+	}
+	return 0;
+}
+
+/* Packets, raw and of other families: for nobody. */
+static int raw_socket(void)
+{
+	CHECK(sandbox_allow_network(&sandbox) == 0);
+	enter();
+	return socket(AF_INET, SOCK_RAW, IPPROTO_ICMP) < 0;
+}
+
+static int packet_socket(void)
+{
+	CHECK(sandbox_allow_network(&sandbox) == 0);
+	enter();
+	return socket(AF_PACKET, SOCK_DGRAM, 0) < 0;
+}
+
+static int other_netlink(void)
+{
+	CHECK(sandbox_allow_network(&sandbox) == 0);
+	enter();
+	return socket(AF_NETLINK, SOCK_RAW, NETLINK_NETFILTER) < 0;
+}
+
+/* TCP is not bound: there is nobody to be served. Of kernels that know how to withhold that. */
+static int binding(void)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, 1);
+	int fd;
+
+	CHECK(sandbox_allow_network(&sandbox) == 0);
+	enter();
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK(fd >= 0);
+	CHECK((bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0) == (abi < 4));
+	return 0;
+}
+
+static void test_no_more_than_connected(void **state)
+{
+	int (*const tries[])(void) = { raw_socket, packet_socket, other_netlink };
+
+	(void)state;
+	if (lacking(true))
+		return;
+	assert_int_equal(in_child(binding), 0);
+	for (size_t i = 0; HAS_SECCOMP && i < sizeof(tries) / sizeof(tries[0]); i++)
+		assert_int_equal(in_child(tries[i]), 1000 + SIGSYS);
+}
+
+/* In a namespace of its own, /etc being a file system of the test's. 77: there can be none. What it is: a file that is
+ * replaced, or a link; the first is lost by a rename, the second not; and what lies beside is not given away. */
+static int with_etc(bool link)
+{
+	char file[PATH_MAX];
+
+	if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+	    mount("etc", "/etc", "tmpfs", 0, "mode=755") != 0)
+		return 77;
+	snprintf(file, sizeof(file), "%s", link ? at("in/resolv") : "/etc/resolv.real");
+	CHECK(copy("nameserver 127.0.0.1\n", file) == 0 && copy("x", "/etc/shadow") == 0);
+	CHECK(copy("hosts: files\n", "/etc/nsswitch.conf") == 0 && copy("127.0.0.1 localhost\n", "/etc/hosts") == 0);
+	CHECK(symlink(file, "/etc/resolv.conf") == 0);
+	return 0;
+}
+
+static int renamed_over(bool link)
+{
+	int go[2], gone[2], err = with_etc(link);
+	char file[PATH_MAX], beside[PATH_MAX + 8], c = 0;
+
+	if (err)
+		return err;
+	snprintf(file, sizeof(file), "%s", link ? at("in/resolv") : "/etc/resolv.real");
+	snprintf(beside, sizeof(beside), "%s.new", file);
+	CHECK(pipe(go) == 0 && pipe(gone) == 0);
+	if (fork() == 0) {
+		c = read(go[0], &c, 1) == 1 && copy("nameserver 127.0.0.2\n", beside) == 0 && rename(beside, file) == 0;
+		_exit(write(gone[1], &c, 1) != 1);
+	}
+	CHECK(sandbox_allow_network(&sandbox) == 0);
+	enter();
+	CHECK(reads("/etc/resolv.conf") == 0 && reads("/etc/shadow") == EACCES && !sandbox_is_outdated(&sandbox));
+	CHECK(write(go[1], "x", 1) == 1 && read(gone[0], &c, 1) == 1 && c == 1);
+	CHECK(sandbox_is_outdated(&sandbox) == !link);
+	CHECK((reads("/etc/resolv.conf") == 0) == link && reads("/etc/shadow") == EACCES);
+	return 0;
+}
+
+static int renamed_file(void)
+{
+	return renamed_over(false);
+}
+
+static int renamed_elsewhere(void)
+{
+	return renamed_over(true);
+}
+
+static void test_outdated(void **state)
+{
+	int r;
+
+	(void)state;
+	if (lacking(true))
+		return;
+	r = in_child(renamed_file);
+	if (r == 77) {
+		print_message("# SKIP: no mount namespace can be had\n");
+		return;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(in_child(renamed_elsewhere), 0);
+}
+
+static void test_connected(void **state)
+{
+	(void)state;
+	if (lacking(true))
+		return;
+	assert_int_equal(in_child(connected), HAS_SECCOMP ? 1000 + SIGSYS : 0);
+}
+
+static int not_connected(void)
+{
+	enter();
+	return socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0) < 0;
+}
+
+static void test_not_connected(void **state)
+{
+	(void)state;
+	if (lacking(false))
+		return;
+	assert_int_equal(in_child(not_connected), 1000 + SIGSYS);
+}
+
 static void *wait_for_ever(void *arg)
 {
 	for (;;)
@@ -546,7 +775,10 @@ int main(void)
 		cmocka_unit_test(test_missing),
 		cmocka_unit_test(test_own_mount),
 		cmocka_unit_test(test_everywhere),
-		cmocka_unit_test(test_living),
+		cmocka_unit_test(test_living), cmocka_unit_test(test_connected),
+		cmocka_unit_test(test_no_more_than_connected),
+		cmocka_unit_test(test_outdated),
+		cmocka_unit_test(test_not_connected),
 		cmocka_unit_test(test_cancelling),
 		cmocka_unit_test(test_killed),
 		cmocka_unit_test(test_landlock_alone),
