@@ -16,12 +16,13 @@ struct request {
 	const char *mountpoint;
 	char **names;
 	int n;
+	bool leases;
 };
 
-static int write_name(int fd, const char *name)
+static int write_name(int fd, const char *name, bool leases)
 {
 	char *line;
-	int len = asprintf(&line, "%s\n", name), r = 0;
+	int len = asprintf(&line, "%s%s\n", leases ? "leases/" : "", name), r = 0;
 
 	if (len < 0)
 		return -ENOMEM;
@@ -47,18 +48,18 @@ static int send_names(int out, void *arg)
 	if (fd < 0)
 		return errno == ENOENT ? -EPROTO : -errno; /* ENOENT is kept for connectors */
 	if (q->n == 0)
-		return write_name(fd, "*");
+		return write_name(fd, "*", q->leases);
 	for (int i = 0; i < q->n; i++) {
-		int r = write_name(fd, q->names[i]);
+		int r = write_name(fd, q->names[i], q->leases);
 		if (r < 0)
 			return write(out, q->names[i], strlen(q->names[i])) < 0 ? -errno : r;
 	}
 	return 0;
 }
 
-static int refresh(const char *path, char **names, int n)
+static int refresh(const char *path, char **names, int n, bool leases)
 {
-	struct request q = { NULL, names, n };
+	struct request q = { NULL, names, n, leases };
 	struct buf failed;
 	char *mountpoint;
 	int r, status = cli_find_mount(path, &mountpoint);
@@ -88,16 +89,19 @@ static int refresh(const char *path, char **names, int n)
 int cli_refresh(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "leases", no_argument, NULL, 'l' }, /* nothing leased exists yet */
+		{ "leases", no_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
+	bool leases = false;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1)
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (c != 'l')
 			return cli_option(c);
+		leases = true;
+	}
 	if (optind >= argc)
 		return cli_usage("refresh: give MOUNTPOINT, and connectors if not all are meant");
-	return refresh(argv[optind], argv + optind + 1, argc - optind - 1);
+	return refresh(argv[optind], argv + optind + 1, argc - optind - 1, leases);
 }

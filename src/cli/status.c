@@ -419,6 +419,22 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 }
 
 /* What keeps a fault from doing harm, and is not in force; a line each. Of memory the summary tells. */
+/* Those that need somebody's attention. */
+static void add_providers(struct buf *out, json_t *providers)
+{
+	size_t i;
+	json_t *p;
+
+	json_array_foreach(providers, i, p) {
+		const char *name = text_of(p, "name"), *error = text_of(p, "error");
+
+		if (*error)
+			buf_addf(out, "provider %s since %s: %s\n", name, text_of(p, "error_since"), error);
+		if (json_is_true(json_object_get(p, "insecure")))
+			buf_addf(out, "provider %s: the server's certificate is not verified (tls_skip_verify)\n", name);
+	}
+}
+
 static void add_lacking(struct buf *out, const char *where, json_t *protections)
 {
 	const char *name;
@@ -468,6 +484,7 @@ int cli_status_table(struct slice json, bool colour, int64_t now_ns, struct buf 
 		buf_add_char(out, '\n');
 	}
 	add_summary(out, root, now_ns);
+	add_providers(out, json_object_get(root, "providers"));
 	add_lacking(out, "", json_object_get(root, "protections"));
 	add_lacking(out, " in the notifier", json_object_get(root, "notifier_protections"));
 	*ret_broken = any_broken(connectors);

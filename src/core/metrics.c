@@ -63,6 +63,61 @@ static void by_provider(struct engine *e, struct buf *out, const char *name, con
 	}
 }
 
+/* Of providers that ask somebody else. */
+struct provider_metric {
+	const char *name, *type, *help;
+	double (*value)(const struct provider_status *s);
+};
+
+static double is_up(const struct provider_status *s) { return s->error ? 0 : 1; }
+static double is_insecure(const struct provider_status *s) { return s->insecure; }
+static double login_end(const struct provider_status *s) { return (double)s->login_end_ns / 1e9; }
+static double leases(const struct provider_status *s) { return (double)s->leases; }
+static double requests(const struct provider_status *s) { return (double)s->requests; }
+static double request_failures(const struct provider_status *s) { return (double)s->request_failures; }
+static double logins(const struct provider_status *s) { return (double)s->logins; }
+static double login_failures(const struct provider_status *s) { return (double)s->login_failures; }
+static double renewals(const struct provider_status *s) { return (double)s->renewals; }
+static double renewal_failures(const struct provider_status *s) { return (double)s->renewal_failures; }
+
+static const struct provider_metric provider_metrics[] = {
+	{ "connectfs_provider_up", "gauge", "1: the secret store answers, and lets us in.", is_up },
+	{ "connectfs_provider_insecure", "gauge", "1: the secret store's certificate is not verified.", is_insecure },
+	{ "connectfs_provider_login_expires_seconds", "gauge",
+	  "When the login ends unless it is renewed, since the epoch; 0: never, or not known.", login_end },
+	{ "connectfs_provider_leases", "gauge", "Leases that are kept alive.", leases },
+	{ "connectfs_provider_requests_total", "counter", "Requests to the secret store.", requests },
+	{ "connectfs_provider_request_failures_total", "counter", "Requests that failed, by status or without an answer.",
+	  request_failures },
+	{ "connectfs_provider_logins_total", "counter", "Logins.", logins },
+	{ "connectfs_provider_login_failures_total", "counter", "Logins that failed.", login_failures },
+	{ "connectfs_provider_renewals_total", "counter", "Renewals of logins and leases.", renewals },
+	{ "connectfs_provider_renewal_failures_total", "counter", "Renewals that failed.", renewal_failures },
+};
+
+static void provider_statuses(struct engine *e, struct buf *out)
+{
+	struct provider_status status;
+
+	for (size_t k = 0; k < sizeof(provider_metrics) / sizeof(provider_metrics[0]); k++) {
+		const struct provider_metric *m = &provider_metrics[k];
+		bool first = true;
+
+		for (size_t i = 0; i < resolver_n_providers(e->resolver); i++) {
+			const struct provider_instance *p = resolver_provider(e->resolver, i);
+
+			if (!provider_status(p, &status))
+				continue;
+			if (first)
+				head(out, m->name, m->type, m->help);
+			first = false;
+			buf_addf(out, "%s{provider=\"", m->name);
+			label(out, p->settings->name);
+			buf_addf(out, "\"} %.15g\n", m->value(&status));
+		}
+	}
+}
+
 static void by_state(const struct listing *all, struct buf *out)
 {
 	size_t counts[CONNECTOR_N_STATES];
@@ -129,6 +184,7 @@ int engine_metrics(struct engine *e, struct buf *out)
 	open_latency(&e->stats, out);
 	by_provider(e, out, "connectfs_fetches_total", "Fetches begun, by provider.", false);
 	by_provider(e, out, "connectfs_fetch_errors_total", "Fetches that failed, by provider.", true);
+	provider_statuses(e, out);
 	by_state(all, out);
 	head(out, "connectfs_oldest_secret_seconds", "gauge",
 	     "Age of the polled or leased secret fetched longest ago.");

@@ -140,8 +140,34 @@ static json_t *secret_json(const struct secret *s)
 	return o;
 }
 
+static void set_count(json_t *o, const char *key, unsigned long n)
+{
+	set(o, key, json_integer((json_int_t)n));
+}
+
+/* Only of those that ask somebody else. */
+static void set_provider_status(json_t *o, const struct provider_status *s)
+{
+	set(o, "address", json_str_or_null(s->address));
+	set(o, "insecure", json_boolean(s->insecure));
+	set(o, "error", json_str_or_null(s->error));
+	set(o, "error_since", json_time_or_null(s->error_since_ns));
+	set(o, "login", json_str_or_null(s->login));
+	set(o, "logged_in", json_time_or_null(s->login_ns));
+	set(o, "login_expires", json_time_or_null(s->login_end_ns));
+	set_count(o, "leases", s->leases);
+	set_count(o, "requests", s->requests);
+	set_count(o, "request_failures", s->request_failures);
+	set_count(o, "logins", s->logins);
+	set_count(o, "login_failures", s->login_failures);
+	set_count(o, "renewals", s->renewals);
+	set_count(o, "renewal_failures", s->renewal_failures);
+}
+
 static json_t *provider_json(const struct provider_instance *p)
 {
+	struct provider_status status;
+
 	json_t *o = json_object();
 
 	set(o, "name", json_str_or_null(p->settings->name));
@@ -149,6 +175,8 @@ static json_t *provider_json(const struct provider_instance *p)
 	set(o, "known", json_boolean(p->ops != NULL));
 	set(o, "fetches", json_integer((json_int_t)p->fetches));
 	set(o, "errors", json_integer((json_int_t)p->errors));
+	if (provider_status(p, &status))
+		set_provider_status(o, &status);
 	return o;
 }
 

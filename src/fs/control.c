@@ -403,6 +403,8 @@ void control_read(struct fs *fs, fuse_req_t req, uint64_t ino, size_t size, off_
 
 /* ---- refresh ---- */
 
+#define REFRESH_LEASES "leases/" /* before a name: leased secrets too. No name has a slash */
+
 /* An open refresh: the line that has begun, over the writes of the descriptor. */
 struct lines {
 	struct handle handle;
@@ -500,7 +502,9 @@ static void do_refresh(void *arg)
 
 	if (parked_claim(p)) {
 		for (size_t pos = 0; pos < p->text_len; pos += strlen(p->text + pos) + 1) {
-			int e = engine_refresh(p->fs->engine, p->text + pos);
+			const char *line = p->text + pos;
+			bool leases = strncmp(line, REFRESH_LEASES, strlen(REFRESH_LEASES)) == 0;
+			int e = engine_refresh(p->fs->engine, line + (leases ? strlen(REFRESH_LEASES) : 0), leases);
 
 			if (!err)
 				err = e;

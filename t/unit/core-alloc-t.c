@@ -205,7 +205,7 @@ static bool live(struct report *report)
 	assert_int_equal(unlink(at("new.properties")), 0);
 	SOON(!is_there("new.properties"));
 	look();
-	(void)engine_refresh(engine, "*");
+	(void)engine_refresh(engine, "*", false);
 	check_all(report);
 	return true;
 }
@@ -234,7 +234,7 @@ static bool pass(bool secret, long n)
 		put("secret.txt", "k=9\n");
 		put_stored("# newer\n");
 		UNTIL(is_there("payments.properties"));
-		(void)engine_refresh(engine, "*");
+		(void)engine_refresh(engine, "*", false);
 		UNTIL(strcmp(cat("payments.properties"), want) == 0);
 		for (int i = 0; i < 3; i++) /* at once after a look at its file, which may not be watched */
 			assert_string_equal(cat("payments.properties"), want);

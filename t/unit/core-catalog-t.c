@@ -851,16 +851,16 @@ static void test_refresh(void **state)
 	settings.settle_ms = 0; /* also with none */
 	put("other.properties", ONE);
 	start(ONE);
-	assert_int_equal(engine_refresh(engine, "none"), -ENOENT);
+	assert_int_equal(engine_refresh(engine, "none", false), -ENOENT);
 	cat("orders.properties");
 	cat("other.properties");
 	fake_set(fake("one"), "a", "2");
-	assert_int_equal(engine_refresh(engine, "orders"), 0);
+	assert_int_equal(engine_refresh(engine, "orders", false), 0);
 	UNTIL(sunk.rotated == 2);
 	assert_string_equal(cat("orders.properties"), ONE_IS("2"));
 	fake_set(fake("one"), "a", "3");
-	assert_int_equal(engine_refresh(engine, "*"), 0);
-	assert_int_equal(engine_refresh(engine, "orders.properties"), 0);
+	assert_int_equal(engine_refresh(engine, "*", false), 0);
+	assert_int_equal(engine_refresh(engine, "orders.properties", false), 0);
 	UNTIL(sunk.rotated == 4);
 	run_for(50);
 	assert_in_range(fake("one")->fetches, 3, 4);

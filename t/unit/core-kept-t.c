@@ -17,7 +17,7 @@ static void same_again(bool polled)
 	put("idle.properties", "name=idle\n");
 	first_life(ONE);
 	fake_set(fake("one"), "a", "2");
-	assert_int_equal(engine_refresh(engine, "orders.properties"), 0);
+	assert_int_equal(engine_refresh(engine, "orders.properties", false), 0);
 	UNTIL(sunk.touches == 1);
 	quiet();
 	before = see("orders.properties");
