@@ -11,6 +11,8 @@
 #     d  rotation of 10,000 connectors               h  references resolved by the pure functions
 #     i  a reader's wait over the worker's crash     j  a reader's wait over an upgrade
 #        (of 100 connectors; also of 10,000, but not with --quick)
+#     k  10,000 connectors of a Vault of 5 ms        l  the real OpenBao, beside bao agent
+#        (t/bench/vault-server.c)                       (t/lib/ConnectFS/OpenBao.pm; left out where it can't be had)
 #
 # What the journal costs is in a (and b, c): each request goes through it, from its read to its answer, and each
 # open through the keep; the null file system has neither.
@@ -56,7 +58,7 @@ if ($opt{quick}) { $opt{runs} = 3 if $opt{runs} == 9; $opt{restarts} = 20 if $op
 
 my $BUILD = Cwd::getcwd();
 my $PROGRAM = Cwd::abs_path($ENV{CONNECTFS} || "$BUILD/connectfs");
-my %TOOL = map { $_ => "$BUILD/t/bench/$_" } qw(nullfs reader format-bench);
+my %TOOL = map { $_ => "$BUILD/t/bench/$_" } qw(nullfs reader format-bench vault-server);
 for ($PROGRAM, values %TOOL) { -x or die "bench: $_ is not there: run make bench\n" }
 $ENV{LC_ALL} = 'C.UTF-8';
 my $BASE = $ConnectFS::Guard::BASE;
@@ -682,10 +684,235 @@ sub part_j {
 	          figure => sprintf('p50 %.1f  p99 %.1f  max %.1f ms; quiet p99 %.1f', @$o{qw(p50 p99 max)}, $q->{p99}));
 }
 
+# ---- Vault --------------------------------------------------------------------------------------
+
+my ($ANSWER_MS, $CONNECTIONS, $MAX_RPS, $POLL_S) = (5, 16, 100, 30); # all but the first are defaults
+my $READERS = 64;
+
+sub start_vault_server {
+	my $pid = spawn("$BASE/vault-port", $TOOL{'vault-server'}, $ANSWER_MS);
+	$live{$pid} = 1;
+	wait_until(10, 'the Vault server', sub { -s "$BASE/vault-port" && slurp("$BASE/vault-port") =~ /\n/ });
+	return { pid => $pid, url => 'http://127.0.0.1:' . (0 + slurp("$BASE/vault-port")) };
+}
+
+sub end_process {
+	my ($pid) = @_;
+	ends($pid);
+	kill TERM => $pid;
+	gone(10, $pid) or kill(KILL => $pid), gone(5, $pid);
+}
+
+# What it was asked since before, by kind
+sub asked {
+	my ($server, $before) = @_;
+	require HTTP::Tiny;
+	my $r = HTTP::Tiny->new(timeout => 10, map { $_ => undef } qw(proxy http_proxy https_proxy))->get("$server->{url}/counts");
+	$r->{success} or failed("the Vault server: $r->{status} $r->{content}");
+	my $now = JSON::PP::decode_json($r->{content});
+	return $before ? { map { $_ => $now->{$_} - $before->{$_} } keys %$now } : $now;
+}
+
+# Settings over n connectors, whose secrets are $of; of a Vault at a URL, with more lines
+sub vault_settings {
+	my ($n, $of, $url, $token, @more) = @_;
+	my $dir = "$BASE/vault-$n-$of";
+	if (!-d $dir) {
+		mkdir $dir or die "$dir: $!\n";
+		spew("$dir/c$_.properties", "value=\${vault:secret/s" . $_ % $of . ":value}\n" . config_head($_)) for 0 .. $n - 1;
+	}
+	spew("$BASE/vault-token", $token);
+	chmod 0600, "$BASE/vault-token";
+	spew("$dir.settings", join("\n", "connectfs.store.directory=$dir", 'config.providers=vault', 'config.providers.vault.class=vault',
+		"config.providers.vault.param.address=$url", "config.providers.vault.param.token=$BASE/vault-token", @more) . "\n");
+	return "$dir.settings";
+}
+
+sub config_head { my ($i) = @_; return "name=c$i\n" . join('', map { "some.property.name.$_=an ordinary value of number $_\n" } 0 .. 23) }
+
+sub part_k {
+	my $server = start_vault_server();
+	my $bound = $MANY * $ANSWER_MS / 1000 / $CONNECTIONS;
+	my (@ratio, @cpu, %minute);
+	my $settings = vault_settings($MANY, $MANY, $server->{url}, 'bench');
+	for my $run (0 .. List::Util::min(5, $opt{runs})) {
+		my $before = asked($server);
+		my $m = mount_ours($settings);
+		idle($m->{pid}{worker}); # stored configs are read in the background at first
+		my $cpu = ticks_of($m->{pid}{worker});
+		my $seconds = reader('all', $READERS, "$m->{at}/c%.properties:0:$MANY")->{seconds};
+		my $asked = asked($server, $before);
+		$asked->{reads} == $MANY or failed("$MANY secrets were read $asked->{reads} times");
+		asked($server)->{active_max} <= $CONNECTIONS or failed("more than $CONNECTIONS requests at a time");
+		push @ratio, $seconds / $bound if $run; # the page cache is warm after the first
+		push @cpu, (ticks_of($m->{pid}{worker}) - $cpu) / $ticks if $run;
+		if ($run == List::Util::min(5, $opt{runs})) { %minute = idle_minute($server, $m) }
+		unmount($m);
+	}
+	my ($r, $c) = (spread(@ratio), spread(@cpu));
+	row(what => "cold resolve of $MANY secrets, $ANSWER_MS ms each", unit => 'of the bound', bound_s => $bound, ratio => $r, worker_s => $c, goal => '<= 1.2 of the bound',
+	    met => met($r->{median} <= 1.2), figure => sprintf('%.2f (%.2f..%.2f) of %.3f s; worker %.2f s', @$r{qw(median min max)}, $bound, $c->{median}));
+	row(what => "... and then nobody reads: requests a minute", unit => '/min', %minute, goal => '<= 60 x max.rps', met => met($minute{requests} <= 60 * $MAX_RPS),
+	    figure => sprintf('%.0f of secrets, %.0f others; worker %.0f ms', @minute{qw(requests others worker_ms)}));
+	part_k_shared($server);
+	end_process($server->{pid});
+}
+
+# As long as it takes to look at all of them once, and after they have been looked at once
+sub idle_minute {
+	my ($server, $m) = @_;
+	my $seconds = List::Util::max($POLL_S, $MANY / $MAX_RPS);
+	sleep $seconds;
+	my ($before, $cpu, $t0) = (asked($server), ticks_of($m->{pid}{worker}), time);
+	sleep $seconds;
+	my ($asked, $each) = (asked($server, $before), 60 / (time - $t0));
+	return (requests => $each * $asked->{reads}, others => $each * List::Util::sum(@$asked{qw(mounts lookups health other)}),
+		worker_ms => $each * 1000 * (ticks_of($m->{pid}{worker}) - $cpu) / $ticks);
+}
+
+sub part_k_shared {
+	my ($server) = @_;
+	my $before = asked($server);
+	my $m = mount_ours(vault_settings($MANY, 100, $server->{url}, 'bench'));
+	my $seconds = reader('all', $READERS, "$m->{at}/c%.properties:0:$MANY")->{seconds};
+	my $asked = asked($server, $before);
+	unmount($m);
+	row(what => "$MANY connectors share 100 secrets: reads", %$asked, seconds => $seconds, goal => '100', met => met($asked->{reads} == 100),
+	    figure => sprintf('%d of secrets, %d of mounts; %.2f s', @$asked{qw(reads mounts)}, $seconds));
+}
+
+# The server and a token that reads secret/, or undef. What ConnectFS::Test starts is accounted for as ours.
+sub start_bao {
+	require ConnectFS::Test;
+	require ConnectFS::OpenBao;
+	no warnings 'once'; # WHY
+	my $bao = ConnectFS::OpenBao->start;
+	if (!$bao) { row(what => 'OpenBao', figure => "left out: " . ($ConnectFS::OpenBao::WHY // '')); return undef }
+	$live{$bao->{process}->pid} = 1;
+	$bao->mount('secret', 'kv', { version => '2' });
+	$bao->policy('read', 'path "secret/*" { capabilities = ["read"] }');
+	return ($bao, $bao->token(policies => ['read'], ttl => '4h'));
+}
+
+# bao agent at its fastest, with a template a secret: s0, s1, … into files of these names
+sub start_agent {
+	my ($bao, $n) = @_;
+	my $dir = "$BASE/agent-$n";
+	mkdir $dir or die "$dir: $!\n";
+	spew("$dir.hcl", qq(vault { address = "@{[$bao->url]}" }\nauto_auth { method { type = "token_file" config = { token_file_path = "$BASE/vault-token" } } }\n)
+		. qq(template_config { static_secret_render_interval = "1s" }\n)
+		. join('', map { qq(template {\n  destination = "$dir/s$_"\n  contents = "value={{ with secret \\"secret/data/s$_\\" }}{{ .Data.data.value }}{{ end }}\\n"\n}\n) } 0 .. $n - 1));
+	my $t0 = time;
+	my $pid = spawn("$BASE/agent-log", $bao->{bao}, 'agent', "-config=$dir.hcl", '-log-level=info');
+	$live{$pid} = 1;
+	# As a reader sees it
+	wait_until(60, 'bao agent', sub {
+		gone(0, $pid) and failed("bao agent ended:\n" . slurp("$BASE/agent-log"));
+		opendir(my $d, $dir);
+		my @rendered = grep { /^s\d+$/ } readdir $d;
+		return @rendered == $n;
+	});
+	return { pid => $pid, at => $dir, seconds => time - $t0 };
+}
+
+sub follow {
+	my ($file) = @_;
+	pipe(my $from, my $out) or die "pipe: $!\n";
+	open(my $in, '<', '/dev/null') or die;
+	my $f = { from => $from, pid => spawn([$in, $out], $TOOL{reader}, 'follow', $file) };
+	readline $from; # it watches
+	return $f;
+}
+
+# When the text was there, in real time
+sub seen {
+	my ($f, $text) = @_;
+	my $end = time + 60;
+	while (1) {
+		vec(my $from = '', fileno $f->{from}, 1) = 1;
+		select($from, undef, undef, $end - time) > 0 or failed("$text did not come");
+		sysread($f->{from}, $f->{lines}, 65536, length($f->{lines} // '')) or failed('the reader ended');
+		while ($f->{lines} =~ s/^(.*)\n//) {
+			my $e = JSON::PP::decode_json($1);
+			return $e->{at} if $e->{text} eq $text;
+		}
+	}
+}
+
+# Both see each of the writes, at moments that know nothing of their polls
+sub part_l_latency {
+	my ($bao, $token) = @_;
+	$bao->kv('secret/s0', { value => 'v0' });
+	my $m = mount_ours(vault_settings(1, 1, $bao->url, $token, 'connectfs.poll.ms=1000'));
+	reader('once', "$m->{at}/c0.properties");
+	my $agent = start_agent($bao, 1);
+	my @who = ([ours => follow("$m->{at}/c0.properties")], [agent => follow("$agent->{at}/s0")]);
+	my %ms;
+	for my $i (1 .. ($opt{quick} ? 20 : 200)) {
+		sleep 0.1 + rand 1;
+		$bao->kv('secret/s0', { value => "v$i" });
+		my $t0 = time;
+		push @{$ms{$_->[0]}}, 1000 * List::Util::max(0, seen($_->[1], "value=v$i") - $t0) for @who;
+	}
+	end_process($_->[1]{pid}) for @who;
+	end_process($agent->{pid});
+	unmount($m);
+	my ($o, $a) = map { my $s = spread(@$_); +{ %$s, p50 => $s->{median}, p99 => quantile(0.99, @$_) } } @ms{qw(ours agent)};
+	row(what => 'write in OpenBao to IN_MODIFY, poll 1 s', unit => 'ms', ours => $o, agent => $a, goal => 'p99 <= poll + 50 ms', met => met($o->{p99} <= 1050),
+	    figure => sprintf('p50 %.0f  p99 %.0f  max %.0f; agent %.0f, %.0f, %.0f ms', @$o{qw(p50 p99 max)}, @$a{qw(p50 p99 max)}));
+}
+
+# Of what several processes share each has its part (of processes that may not be looked at: as if they shared nothing)
+sub pss { my ($pid) = @_; my $t = eval { slurp("/proc/$pid/smaps_rollup") } // ''; return 0 + ($t =~ /^Pss:\s+(\d+) kB/m ? $1 : rss($pid)) }
+
+# What they use in so many seconds, of a processor; and what they hold
+sub watch_processes {
+	my ($seconds, @pids) = @_;
+	my ($cpu, $t0) = (List::Util::sum(map { ticks_of($_) } @pids), time);
+	sleep $seconds;
+	return (core => (List::Util::sum(map { ticks_of($_) } @pids) - $cpu) / $ticks / (time - $t0), kib => List::Util::sum(map { pss($_) } @pids),
+		rss_kib => [map { 0 + rss($_) } @pids]);
+}
+
+# One after the other, since two clients on two processors would measure each other; the same secrets, the same server
+sub part_l_many {
+	my ($bao, $token) = @_;
+	my ($n, $seconds) = (1000, $opt{quick} ? 10 : 30);
+	$bao->kv("secret/s$_", { value => "v$_" }) for 0 .. $n - 1;
+	my $t0 = time;
+	my $m = mount_ours(vault_settings($n, $n, $bao->url, $token, 'connectfs.poll.ms=1000', 'connectfs.max.rps=2000'));
+	reader('all', $READERS, "$m->{at}/c%.properties:0:$n");
+	my $ours = { seconds => time - $t0 };
+	sleep 3;
+	$ours = { %$ours, watch_processes($seconds, @{$m->{pid}}{qw(worker supervisor notifier)}) };
+	unmount($m);
+	my $agent = start_agent($bao, $n);
+	sleep 3;
+	$agent = { %$agent, watch_processes($seconds, $agent->{pid}) };
+	end_process($agent->{pid});
+	delete $agent->{at};
+	my %goal = (core => [0.25, 'processor', '%.3f of a core'], kib => [0.1, 'resident memory', '%.0f KiB'], seconds => [0.5, 'start to all readable', '%.2f s']);
+	for my $what (qw(core kib seconds)) {
+		my ($most, $name, $format) = @{$goal{$what}};
+		my $ratio = $ours->{$what} / $agent->{$what};
+		row(what => "$n secrets each second: $name", ratio => $ratio, ours => $ours, agent => $agent, goal => "<= $most of bao agent's", met => met($ratio <= $most),
+		    figure => sprintf("%.2f  $format : $format", $ratio, $ours->{$what}, $agent->{$what}));
+	}
+}
+
+sub part_l {
+	my ($bao, $token) = start_bao();
+	return unless $bao;
+	part_l_latency($bao, $token);
+	part_l_many($bao, $token);
+	ends($bao->{process}->pid);
+	$bao->stop('TERM');
+}
+
 # ---- all of it ----------------------------------------------------------------------------------
 
 my %PART = (a => \&part_a, b => \&part_b, c => \&part_c, d => \&part_d, e => \&part_e, f => \&part_f, g => \&part_g, h => \&part_h,
-            i => \&part_i, j => \&part_j);
+            i => \&part_i, j => \&part_j, k => \&part_k, l => \&part_l);
 my @parts = $opt{only} ? split(/,/, $opt{only}) : sort keys %PART;
 for (@parts) { $PART{$_} or die "bench: no part \"$_\"\n" }
 for (sort @parts) {

@@ -6,6 +6,9 @@
  *     reader stat THREADS SECONDS ROUNDS FILE…  stat, as often as possible; both of them by turns: each
  *                                            FILE SECONDS long, and that in so many ROUNDS
  *     reader once FILE…                      opens and reads each once
+ *     reader all THREADS FILE…               the same, so many at a time
+ *     reader follow FILE                     prints a line whenever FILE was modified or renamed over: its text
+ *                                            after it, and the (real) time of the event; until it is killed
  *     reader touch DIRECTORY N FILE…         touches each twice as the notifier does, under a watch of
  *                                            the directory, until the watch has seen it all; N rounds
  *     reader rotate DIRECTORY N SECRET FILE… rewrites SECRET, and waits until a watch of the directory has
@@ -188,6 +191,33 @@ static void once(void)
 	free(buf);
 }
 
+static atomic_size_t next_file;
+
+static void *all_loop(void *arg)
+{
+	char *buf = malloc(READ_SIZE);
+
+	for (size_t i; (i = atomic_fetch_add(&next_file, 1)) < n_files;)
+		read_one(files[i], buf);
+	free(buf);
+	return arg;
+}
+
+static void all(unsigned n)
+{
+	pthread_t threads[THREADS_MAX];
+	int64_t start = now_ns();
+
+	if (n > THREADS_MAX)
+		die("usage");
+	for (unsigned i = 0; i < n; i++)
+		if (pthread_create(&threads[i], NULL, all_loop, NULL))
+			die("thread");
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	printf("{\"n\":%zu,\"seconds\":%.6f}\n", n_files, (double)(now_ns() - start) / 1e9);
+}
+
 /* ---- inotify ---- */
 
 /* The names in the order of strcmp, and what has been seen of each. */
@@ -308,6 +338,50 @@ static void touch(const char *dir, unsigned rounds)
 		printf("%s%.6f", i ? "," : "", (double)(now_ns() - start) / 1e9);
 	}
 	printf("]}\n");
+}
+
+/* The first line of a text, on a line; it has no quotes. */
+static void tell_text(const char *path, const struct timespec *at)
+{
+	char text[256] = "";
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	text[strcspn(text, "\n")] = '\0';
+	printf("{\"at\":%lld.%09ld,\"text\":\"%s\"}\n", (long long)at->tv_sec, at->tv_nsec, text);
+}
+
+/* By a watch of the directory, since a file that is renamed over is another one. */
+static void follow(const char *path)
+{
+	static _Alignas(struct inotify_event) char buf[64 * 1024];
+	char *dir = strdup(path);
+	int fd = inotify_init1(IN_CLOEXEC);
+	ssize_t n;
+
+	if (!dir || !strrchr(dir, '/'))
+		die("usage");
+	*strrchr(dir, '/') = '\0';
+	if (fd < 0 || inotify_add_watch(fd, dir, IN_MODIFY | IN_MOVED_TO) < 0)
+		die(dir);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("{}\n"); /* it watches */
+	while ((n = read(fd, buf, sizeof buf)) > 0) {
+		struct timespec at;
+
+		clock_gettime(CLOCK_REALTIME, &at);
+		for (ssize_t i = 0; i < n;) {
+			const struct inotify_event *e = (const void *)(buf + i);
+
+			if (e->len && strcmp(e->name, base(path)) == 0)
+				tell_text(path, &at);
+			i += (ssize_t)(sizeof *e + e->len);
+		}
+	}
+	free(dir);
 }
 
 /* ---- secrets ---- */
@@ -557,9 +631,9 @@ static void wait_rounds(const char *way)
 /* How many arguments a verb has before its files */
 static int n_own(const char *verb)
 {
-	if (strcmp(verb, "once") == 0)
+	if (strcmp(verb, "once") == 0 || strcmp(verb, "follow") == 0)
 		return 0;
-	if (strcmp(verb, "wait") == 0)
+	if (strcmp(verb, "wait") == 0 || strcmp(verb, "all") == 0)
 		return 1;
 	return strcmp(verb, "touch") == 0 ? 2 : 3;
 }
@@ -582,6 +656,10 @@ int main(int argc, char **argv)
 		add_files(argv[i]);
 	if (strcmp(verb, "once") == 0)
 		once();
+	else if (strcmp(verb, "all") == 0)
+		all((unsigned)atoi(argv[2]));
+	else if (strcmp(verb, "follow") == 0)
+		follow(argv[2]);
 	else if (strcmp(verb, "touch") == 0)
 		touch(argv[2], (unsigned)atoi(argv[3]));
 	else if (strcmp(verb, "rotate") == 0)
