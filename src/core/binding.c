@@ -83,7 +83,8 @@ static int wanted_new(const struct secret *s, struct binding_ref *const *refs, s
 	return 0;
 }
 
-/* A lease brings all that is in it, so that who wants more of it makes no other. */
+/* A lease has brought all that is in it, so that who wants more of it, or of what isn't there, makes no other. But a
+ * path into what is nested (it has dots) is found by a read only. */
 static bool has_all(const struct secret *s, const struct secret_wanted *more, size_t n)
 {
 	struct slice value;
@@ -91,7 +92,8 @@ static bool has_all(const struct secret *s, const struct secret_wanted *more, si
 	if (s->rotation != ROTATION_LEASE || !s->values)
 		return false;
 	for (size_t i = 0; i < n; i++)
-		if (!secret_values_get(s->values, wanted_name(&more[i]), &value))
+		if (!secret_values_get(s->values, wanted_name(&more[i]), &value) &&
+		    memchr(more[i].name, '.', more[i].len))
 			return false;
 	return true;
 }

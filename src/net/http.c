@@ -171,14 +171,15 @@ static void call_fail(struct http_call *c, int err, const char *text)
 /* A date is compared with the server's own clock, where it tells it. */
 static int64_t retry_after_ms(const struct http_call *c)
 {
-	int64_t now = c->date ? c->date : clock_real_ns() / 1000000000, ms;
+	int64_t now = c->date ? c->date : clock_real_ns() / 1000000000;
 
 	if (!c->retry_at)
 		return c->retry_after_ms;
 	if (c->retry_at <= now)
 		return 0;
-	ms = (c->retry_at - now) * 1000;
-	return ms < RETRY_AFTER_MAX_MS ? ms : RETRY_AFTER_MAX_MS;
+	if (c->retry_at - now >= RETRY_AFTER_MAX_MS / 1000)
+		return RETRY_AFTER_MAX_MS;
+	return (c->retry_at - now) * 1000;
 }
 
 static void tell(struct http_call *c)
@@ -186,7 +187,7 @@ static void tell(struct http_call *c)
 	struct http_response r = {
 		.err = c->err, .text = c->err ? c->text.text : NULL, .sent = c->sent, .late = c->late,
 		.status = c->status, .json = c->json, .location = c->location, .retry_after_ms = retry_after_ms(c),
-		.date_ns = (int64_t)c->date * 1000000000,
+		.date_ns = c->date < INT64_MAX / 1000000000 ? (int64_t)c->date * 1000000000 : 0,
 	};
 
 	if (!c->err)

@@ -421,10 +421,14 @@ static void sealed(struct server_call *c, const struct http_response *r)
 {
 	struct error e = ERROR_INIT;
 
-	if (try_next(c))
+	/* A proxy may say so after it has passed the request on. */
+	if (!c->once && try_next(c))
 		return;
 	set_status_text(&e, c->server, c->at, r->status);
-	circuit_open(c->server, EIO, e.text);
+	if (c->tried < c->server->n_addresses)
+		suspect(c->server);
+	else
+		circuit_open(c->server, EIO, e.text);
 	call_end(c, r);
 }
 

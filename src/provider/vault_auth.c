@@ -565,7 +565,8 @@ static void login_succeeded(struct vault_auth *a, struct vault_token *t)
 		if (t->facts.num_uses > 0)
 			vault_tell(a->v, PROVIDER_WARNING, "the token can be used %" PRId64 " times only: each request takes one",
 			           t->facts.num_uses);
-		vault_login_remove_secret_id(a->v, &a->removal);
+		if (a->v->env->host) /* else nobody would have it after this command */
+			vault_login_remove_secret_id(a->v, &a->removal);
 	} else {
 		a->current = old; /* the same as before */
 		old = NULL;
@@ -606,6 +607,10 @@ static void on_login(void *arg, const struct vault_login_result *r)
 	material_store(a);
 	if (r->err) {
 		login_failed(a, r->err, r->text);
+		return;
+	}
+	if (!r->same && r->facts.left_ms <= 0) {
+		login_failed(a, EKEYEXPIRED, "login: the server gave a token that has ended already");
 		return;
 	}
 	if (!r->same && !(t = token_new(a, a->next_number, r->token, &r->facts))) {

@@ -300,6 +300,16 @@ static bool is_inside(struct slice path, const struct vault_mount *mount)
 	       (path.len + 1 == mount->path.len && memcmp(path.data, mount->path.data, path.len) == 0));
 }
 
+/* A reference that read auth/token/lookup-self would show the token that all is read with; one that wrote to
+ * revoke-self would end it. Also below a namespace. */
+static bool is_ours(struct slice path)
+{
+	static const char token[] = "/auth/token/";
+
+	return begins(path, "auth/") || begins(path, "sys/") ||
+	       (path.len && memmem(path.data, path.len, token, sizeof(token) - 1));
+}
+
 int vault_path_target(struct slice id, const struct vault_mount *mount, struct vault_target *ret,
                       struct error *ret_err)
 {
@@ -323,6 +333,8 @@ int vault_path_target(struct slice id, const struct vault_mount *mount, struct v
 	/* A version, or what a KV is asked with, stays a query; what others are given is a body. */
 	if (inside && mount->version == 1 && query_get(&query, "version"))
 		err = -ENOTSUP;
+	if (t.kind == VAULT_OTHER && is_ours(path))
+		err = -EACCES;
 	t.write = t.kind == VAULT_OTHER && query.n && !(query.n == 1 && query_get(&query, "version"));
 	if (!err)
 		err = t.write ? add_body(&t.body, &query) : add_query(&t.path, &query);
@@ -332,8 +344,9 @@ int vault_path_target(struct slice id, const struct vault_mount *mount, struct v
 	if (err) {
 		vault_target_done(&t);
 		return error_set(ret_err, err == -ENOMEM ? ENOMEM : EINVAL, err == -EINVAL ?
-		                 "a parameter of the path is no UTF-8" : err == -ENOTSUP ?
-		                 "a KV store of version 1 has no versions of a secret" : err == -EFBIG ?
+		                 "a parameter of the path is no UTF-8" : err == -EACCES ?
+		                 "what lies below auth/ and sys/ is not for references: it would show or end our own token" :
+		                 err == -ENOTSUP ? "a KV store of version 1 has no versions of a secret" : err == -EFBIG ?
 		                 "the path is too long" : "out of memory");
 	}
 	*ret = t;

@@ -152,12 +152,18 @@ static void test_lease_wanted_more(void **state)
 
 	(void)state;
 	fk->lease_ms = 600000;
-	fake_set(fk, "a", "1", "b", "2", "c", "3");
+	fake_set(fk, "a", "1", "b", "2", "c.d", "3");
 	need(u, NEED_FRESH);
 	other = user_new("z=${fake:one:b}\n");
 	assert_int_equal(begin(other, NEED_FRESH), 0);
 	assert_int_equal(fk->fetches, 1);
-	third = user_new("z=${fake:one:c}\n");
+	/* nor what isn't there; but a path into what is nested may be found by a read only */
+	third = user_new("z=${fake:one:missing}\n");
+	assert_int_equal(begin(third, NEED_FRESH), 0);
+	assert_broken(third, 0, ENOKEY, "no key \"missing\"");
+	user_free(third);
+	assert_int_equal(fk->fetches, 1);
+	third = user_new("z=${fake:one:c.d}\n");
 	need(third, NEED_FRESH);
 	assert_int_equal(fk->fetches, 2);
 	user_free(third);

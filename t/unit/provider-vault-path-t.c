@@ -147,6 +147,24 @@ static void test_target(void **state)
 	}
 }
 
+/* What would show our own token, or end it. */
+static void test_target_not_ours(void **state)
+{
+	static const char *const ids[] = {
+		"auth/token/lookup-self", "auth/token/revoke-self?x=1", "sys/mounts", "ns1/auth/token/revoke-self?x=1",
+	};
+	struct vault_mount none = { SLICE_LIT(""), 0 }, kv = { SLICE_LIT("secret/"), 2 };
+	struct vault_target t;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		assert_int_equal(vault_path_target(slice_str(ids[i]), &none, &t, &why), -EINVAL);
+		assert_non_null(strstr(why.text, "our own token"));
+	}
+	assert_int_equal(vault_path_target(SLICE_LIT("secret/auth/token/x"), &kv, &t, &why), 0);
+	vault_target_done(&t);
+}
+
 static void test_target_not_utf8(void **state)
 {
 	struct vault_mount mount = { slice_str("pki/"), 0 };
@@ -241,7 +259,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_map), cmocka_unit_test(test_map_default_and_prefix),
 		cmocka_unit_test(test_map_lenses), cmocka_unit_test(test_target),
-		cmocka_unit_test(test_target_not_utf8), cmocka_unit_test(test_mounts),
+		cmocka_unit_test(test_target_not_ours), cmocka_unit_test(test_target_not_utf8), cmocka_unit_test(test_mounts),
 		cmocka_unit_test(test_target_kv1_version), cmocka_unit_test(test_limits), cmocka_unit_test(test_no_memory),
 	};
 
