@@ -418,7 +418,6 @@ static void add_summary(struct buf *out, json_t *root, int64_t now_ns)
 	}
 }
 
-/* What keeps a fault from doing harm, and is not in force; a line each. Of memory the summary tells. */
 /* Those that need somebody's attention. */
 static void add_providers(struct buf *out, json_t *providers)
 {
@@ -435,6 +434,7 @@ static void add_providers(struct buf *out, json_t *providers)
 	}
 }
 
+/* What keeps a fault from doing harm, and is not in force; a line each. Of memory the summary tells. */
 static void add_lacking(struct buf *out, const char *where, json_t *protections)
 {
 	const char *name;

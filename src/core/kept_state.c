@@ -122,7 +122,7 @@ static void restore_one(void *arg, void *block)
 		keep_free(r->keep, old);
 }
 
-int kept_state_restore(struct resolver *r)
+void kept_state_restore(struct resolver *r)
 {
 	struct slice name;
 	void *value;
@@ -135,7 +135,6 @@ int kept_state_restore(struct resolver *r)
 		while (p->states && strmap_next(p->states, &pos, &name, &value))
 			p->ops->restore(p->self, name, data_of(value));
 	}
-	return 0;
 }
 
 void kept_state_done(struct provider_instance *p)

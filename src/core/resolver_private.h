@@ -80,7 +80,7 @@ bool secret_must_hold(struct secret *s, const struct fetch *f, const struct fetc
 extern const struct provider_host resolver_host;
 /* kept_state.c: what providers keep for a successor of theirs. Host's keep; done: frees the table, not the records. */
 int kept_state_put(struct provider_instance *p, struct slice name, struct slice data);
-int kept_state_restore(struct resolver *r); /* gives to each what its predecessor has left */
+void kept_state_restore(struct resolver *r); /* gives to each what its predecessor has left */
 void kept_state_done(struct provider_instance *p);
 /* Of how a provider is set: one of the same name that is set otherwise now may well be another one. */
 uint64_t kept_provider_hash(const struct provider_settings *p);

@@ -122,6 +122,11 @@ int vault_body_end(struct buf *body)
 	return buf_add_str(body, body->len == 0 ? "{}" : "}");
 }
 
+bool vault_says_dead(const struct vault_reply *reply)
+{
+	return vault_reply_says(reply, "invalid token") || vault_reply_says(reply, "bad token");
+}
+
 bool vault_is_outage(const struct http_response *r, const struct vault_reply *reply)
 {
 	/* KV 2 on its way from KV 1: the one 400 that passes by itself. */
@@ -497,7 +502,7 @@ static void on_query(void *arg, const struct http_response *r, const struct vaul
 		vault_auth_proved(mq->v->auth, mq->token);
 		query_answered(mq, reply);
 	} else if (r->status == 403 && mq->token) {
-		invalid = vault_reply_says(reply, "invalid token") || vault_reply_says(reply, "bad token");
+		invalid = vault_says_dead(reply);
 		if (vault_auth_judge(mq->v->auth, mq->token, invalid, on_query_verdict, mq, &mq->verdict) < 0)
 			query_end(mq, next_failure);
 	} else {
@@ -582,7 +587,7 @@ static void on_fetch_verdict(void *arg, bool dead)
 
 static void on_forbidden(struct vault_fetch *vf, const struct http_response *r, const struct vault_reply *reply)
 {
-	bool invalid = vault_reply_says(reply, "invalid token") || vault_reply_says(reply, "bad token");
+	bool invalid = vault_says_dead(reply);
 	char path[PATH_SHOWN_MAX];
 
 	vault_sentence(&vf->why, shown(vf->f->id, path), r, reply);

@@ -75,6 +75,8 @@ void vault_request_cancel(struct vault_request *q); /* NULL allowed */
 int vault_body_add(struct buf *body, const char *key, struct slice value);
 int vault_body_end(struct buf *body);
 
+/* Does the answer to a 403 say itself that the token is dead? Not all servers do. */
+bool vault_says_dead(const struct vault_reply *reply);
 /* The server is out (no connection, "not now"), and says nothing of what was asked. */
 bool vault_is_outage(const struct http_response *r, const struct vault_reply *reply);
 /* 2/3 of ms, less up to VAULT_FIRST_JITTER percent of it. */

@@ -418,7 +418,7 @@ static void on_renewed(void *arg, const struct http_response *r, const struct va
 		renew_later(t);
 	} else if (r->status != 200 || !reply->has_auth) {
 		a->renewal_failures++;
-		if (vault_reply_says(reply, "invalid token") || vault_reply_says(reply, "bad token")) {
+		if (vault_says_dead(reply)) {
 			token_dies(t, true);
 		} else {
 			if (r->status == 403)
@@ -675,7 +675,7 @@ static bool is_dead_by(struct vault_token *t, const struct vault_reply *reply)
 {
 	int64_t now = clock_mono_ms();
 
-	if (vault_reply_says(reply, "invalid token") || vault_reply_says(reply, "bad token"))
+	if (vault_says_dead(reply))
 		return true;
 	if (vault_reply_says(reply, "1 error occurred")) {
 		t->facts.detailed = true;

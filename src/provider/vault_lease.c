@@ -248,7 +248,7 @@ static void on_verdict(void *arg, bool dead)
 
 static void judge(struct lease *s, const struct vault_reply *reply)
 {
-	bool invalid = vault_reply_says(reply, "invalid token") || vault_reply_says(reply, "bad token");
+	bool invalid = vault_says_dead(reply);
 
 	if (!s->token) {
 		refused(s);

@@ -144,7 +144,7 @@ static void on_looked(void *arg, const struct http_response *r, const struct vau
 	if (succeeded(r)) {
 		vault_login_facts(reply, &l->facts);
 	} else if (!l->have_facts && (vault_is_outage(r, reply) || r->status != 403 ||
-	                              vault_reply_says(reply, "invalid token") || vault_reply_says(reply, "bad token"))) {
+	                              vault_says_dead(reply))) {
 		fail_by(l, "auth/token/lookup-self", r, reply);
 		return;
 	}
